@@ -1,0 +1,94 @@
+package caddymodule
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/device-profile/caddy-device-profile/profilesrc"
+)
+
+// answer sends the profile. A profile that can seek gets all of HTTP: ranges,
+// conditional requests, no copying. Others are streamed.
+func (v *visit) answer(w http.ResponseWriter, r *http.Request, p *profilesrc.Profile) error {
+	defer p.Body.Close()
+	v.source = p.Source
+	content := p.Body.(io.Reader)
+	seeker, seekable := p.Body.(io.ReadSeeker)
+	mediaType := p.ContentType
+	if mediaType == "" {
+		mediaType = fixedType(v.name.String())
+	}
+	if mediaType == "" {
+		head, whole, err := peek(p.Body)
+		if err != nil {
+			return v.refuse(w, fmt.Errorf("reading profile %s from %s: %w", v.name, p.Source, err))
+		}
+		mediaType, content = sniffType(head), whole
+	}
+	header := w.Header()
+	header.Set("Content-Type", mediaType)
+	setIfAny(header, "ETag", p.ETag)
+	setIfAny(header, "Content-Encoding", p.ContentEncoding)
+	rec := caddyhttp.NewResponseRecorder(w, nil, nil)
+	if seekable {
+		http.ServeContent(rec, r, "", p.ModTime, seeker)
+	} else {
+		v.stream(rec, r, p, content)
+	}
+	v.status, v.bytes = rec.Status(), int64(rec.Size())
+	return nil
+}
+
+// stream sends a profile that cannot seek.
+func (v *visit) stream(w http.ResponseWriter, r *http.Request, p *profilesrc.Profile, content io.Reader) {
+	if !p.ModTime.IsZero() {
+		w.Header().Set("Last-Modified", p.ModTime.UTC().Format(http.TimeFormat))
+	}
+	if p.Size >= 0 {
+		w.Header().Set("Content-Length", strconv.FormatInt(p.Size, 10))
+	}
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return
+	}
+	n, err := io.Copy(w, content)
+	if err == nil && p.Size >= 0 && n != p.Size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		v.broken = fmt.Errorf("sending profile %s from %s: %w", v.name, p.Source, err)
+	}
+}
+
+// peek returns the first bytes of body, and a reader of all of it. A body that
+// can seek is its own.
+func peek(body io.Reader) (head []byte, whole io.Reader, err error) {
+	seeker, ok := body.(io.Seeker)
+	if !ok {
+		buffered := bufio.NewReader(body)
+		head, err = buffered.Peek(sniffLen)
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return head, buffered, err
+	}
+	head = make([]byte, sniffLen)
+	n, err := io.ReadFull(body, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, nil, err
+	}
+	_, err = seeker.Seek(0, io.SeekStart)
+	return head[:n], body, err
+}
+
+func setIfAny(header http.Header, name, value string) {
+	if value != "" {
+		header.Set(name, value)
+	}
+}

@@ -1,0 +1,225 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/device-profile/caddy-device-profile/deviceauth"
+	"github.com/device-profile/caddy-device-profile/profilesrc"
+)
+
+func init() {
+	caddy.RegisterModule(new(Handler))
+}
+
+// Handler gives each phone its own provisioning profile and refuses everyone
+// else. On every request, resumed TLS sessions included, it
+//
+//  1. verifies the client's certificate chain against the trusts,
+//  2. takes the device's MAC, model and serial from the verified certificate,
+//  3. finds the first serve rule that gives the requested path to this device,
+//  4. serves the profile that the rule names from the first source that has it,
+//     or, without sources, rewrites the URI to the profile's path and calls the
+//     next handler (reverse_proxy, file_server, templates, …).
+//
+// It needs the `device_tls` listener wrapper on its server, which asks phones
+// for their certificates; the Caddyfile directive adds it by itself.
+//
+// Placeholders, set once the device is verified:
+//
+//	Placeholder             | Meaning
+//	------------------------|--------------------------------------------
+//	`{device.mac}`          | MAC, 12 lower-case hex digits
+//	`{device.mac_upper}`    | MAC, 12 upper-case hex digits
+//	`{device.mac_colon}`    | MAC, lower case, colons between the pairs
+//	`{device.mac_dash}`     | MAC, lower case, dashes between the pairs
+//	`{device.model}`        | model, as the certificate has it
+//	`{device.serial}`       | serial number, as the certificate has it
+//	`{device.vendor}`       | label of the trust that vouches for the device
+//	`{device.fingerprint}`  | SHA-256 of the certificate, hex
+//	`{device.profile}`      | path of the profile that the rule names
+//	`{device.source}`       | source that gave the profile
+//	`{device.reason}`       | why the request was refused (on refusal only)
+//	`{http.auth.user.id}`   | the MAC, so access logs have it as `user_id`
+//
+// Refusals are errors, so `handle_errors` sees them:
+//
+//	Status | Reasons
+//	-------|-------------------------------------------------------------
+//	403    | `no_tls` `no_certificate` `untrusted` `weak_signature`
+//	       | `weak_key` `expired` `not_yet_valid` `key_usage`
+//	       | `generic_certificate` `no_identity` `path_not_allowed`
+//	404    | `not_found`
+//	405    | `method_not_allowed`
+//	502    | `source_failed`
+//	503    | `source_unavailable`
+//
+// Each decision is one log record of the logger
+// `http.handlers.device_profile`: "profile served", "profile not served" (the
+// next handler or the transfer failed) or "device refused".
+type Handler struct {
+	// Trusts are the device CAs with their policies, tried in order; the first
+	// that accepts a certificate decides. At least one.
+	Trusts []*Trust `json:"trusts,omitempty"`
+
+	// Serve are the rules that give paths to devices; the first that matches
+	// decides. At least one.
+	Serve []ServeRule `json:"serve,omitempty"`
+
+	// SourcesRaw are the places that profiles come from, asked in order; the
+	// first that has the profile wins. Default: none, the next handler answers.
+	SourcesRaw []json.RawMessage `json:"sources,omitempty" caddy:"namespace=http.device_profile.sources inline_key=source"`
+
+	// LegacyTLS lets the phones of this site use what old phones need and
+	// nobody else should. Default: nothing weaker than Caddy's own defaults.
+	LegacyTLS *LegacyTLS `json:"legacy_tls,omitempty"`
+
+	verifier *deviceauth.Verifier
+	rules    []*serveRule
+	source   profilesrc.Source // nil in middleware mode
+	logger   *zap.Logger
+}
+
+// LegacyTLS allows TLS 1.0 and 1.1, RSA key exchange with AES-CBC, and, for the
+// whole process, handshake signatures with SHA-1 in TLS 1.2.
+type LegacyTLS struct {
+	// RC4 allows RC4 ciphers too. Default: false.
+	RC4 bool `json:"rc4,omitempty"`
+	// TripleDES allows 3DES ciphers too. Default: false.
+	TripleDES bool `json:"3des,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.device_profile",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision loads the trusts, compiles the rules and opens the sources.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	if err := h.provisionVerifier(ctx); err != nil {
+		return err
+	}
+	if err := h.provisionRules(); err != nil {
+		return err
+	}
+	if err := h.provisionSources(ctx); err != nil {
+		return err
+	}
+	return h.register(ctx)
+}
+
+func (h *Handler) provisionVerifier(ctx caddy.Context) error {
+	if len(h.Trusts) == 0 {
+		return errors.New("no trust: device_profile needs the CA certificates of at least one vendor")
+	}
+	trusts := make([]deviceauth.Trust, len(h.Trusts))
+	for i, t := range h.Trusts {
+		trust, err := t.load(ctx)
+		if err != nil {
+			return fmt.Errorf("trust %s: %w", t.Vendor, err)
+		}
+		trusts[i] = trust
+	}
+	verifier, err := deviceauth.NewVerifier(deviceauth.Config{Trusts: trusts})
+	if err != nil {
+		return err
+	}
+	h.verifier = verifier
+	return nil
+}
+
+func (h *Handler) provisionRules() error {
+	if len(h.Serve) == 0 {
+		return errors.New("no serve rule: device_profile would refuse every path")
+	}
+	for _, r := range h.Serve {
+		rule, err := r.compile()
+		if err != nil {
+			return err
+		}
+		h.rules = append(h.rules, rule)
+	}
+	return nil
+}
+
+func (h *Handler) provisionSources(ctx caddy.Context) error {
+	if len(h.SourcesRaw) == 0 {
+		return nil
+	}
+	modules, err := ctx.LoadModule(h, "SourcesRaw")
+	if err != nil {
+		return fmt.Errorf("loading sources: %w", err)
+	}
+	var sources []profilesrc.Source
+	for _, m := range modules.([]any) {
+		sources = append(sources, m.(profilesrc.Source))
+	}
+	h.source = profilesrc.NewChain(sources...)
+	return nil
+}
+
+// register makes the handler known to the device_tls wrapper of its server.
+// A server without one never asks a phone for its certificate, and would so
+// refuse them all: better to refuse such a config.
+func (h *Handler) register(ctx caddy.Context) error {
+	srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return nil // provisioned outside of a server
+	}
+	guard := guardOf(srv)
+	if guard == nil {
+		return errors.New("its server has no device_tls listener wrapper, so phones would never be asked for their certificates: " +
+			"the servers global option replaces the wrappers of its sites; put listener_wrappers { device_tls } into it")
+	}
+	guard.handlers = append(guard.handlers, h)
+	return nil
+}
+
+// ServeHTTP decides on one request and answers it.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	v := &visit{start: time.Now()}
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl.Map(v.placeholder)
+	err := h.serve(v, w, r, next)
+	h.log(v, r, err)
+	if v.broken != nil {
+		// Cut the connection, so that no phone takes a half for the whole.
+		panic(http.ErrAbortHandler)
+	}
+	return err
+}
+
+// serve goes from the certificate to the answer, step by step.
+func (h *Handler) serve(v *visit, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if err := h.identify(v, r.TLS); err != nil {
+		return v.refuse(w, err)
+	}
+	if err := h.authorize(v, r); err != nil {
+		return v.refuse(w, err)
+	}
+	if h.source == nil {
+		return v.passOn(w, r, next)
+	}
+	profile, err := h.source.Open(r.Context(), v.request())
+	if err != nil {
+		return v.refuse(w, err)
+	}
+	return v.answer(w, r, profile)
+}
+
+// Interface guards.
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,176 @@
+package caddymodule
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/device-profile/caddy-device-profile/deviceauth"
+	"github.com/device-profile/caddy-device-profile/profilesrc"
+)
+
+// The reasons for a refusal beside those of package deviceauth.
+const (
+	reasonNoTLS             deviceauth.Reason = "no_tls"
+	reasonPathNotAllowed    deviceauth.Reason = "path_not_allowed"
+	reasonMethodNotAllowed  deviceauth.Reason = "method_not_allowed"
+	reasonNotFound          deviceauth.Reason = "not_found"
+	reasonSourceUnavailable deviceauth.Reason = "source_unavailable"
+	reasonSourceFailed      deviceauth.Reason = "source_failed"
+)
+
+// retryAfter is what a phone is told to wait, in seconds, if a source is down.
+const retryAfter = "120"
+
+// visit is one request on its way from certificate to answer.
+type visit struct {
+	start   time.Time
+	device  *deviceauth.Device // set once verified
+	name    profilesrc.Name    // the profile that the rule names
+	source  string             // the source that gave it
+	status  int
+	bytes   int64
+	refused *deviceauth.Refusal // set if the answer is no
+	broken  error               // set if the transfer broke off after it had begun
+}
+
+// identify verifies the certificate chain of the connection.
+func (h *Handler) identify(v *visit, state *tls.ConnectionState) error {
+	if state == nil {
+		return &deviceauth.Refusal{Reason: reasonNoTLS, Detail: "the request came without TLS"}
+	}
+	device, err := h.verifier.Verify(state.PeerCertificates)
+	if err != nil {
+		return err
+	}
+	v.device = device
+	return nil
+}
+
+// authorize finds the profile that the request's path means for the device.
+func (h *Handler) authorize(v *visit, r *http.Request) error {
+	path, ok := requestPath(r)
+	if !ok {
+		return &deviceauth.Refusal{Reason: reasonPathNotAllowed, Detail: "the request path is malformed"}
+	}
+	name, err := h.findProfile(v.device, path)
+	if err != nil {
+		return err
+	}
+	v.name = name
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return &deviceauth.Refusal{Reason: reasonMethodNotAllowed, Detail: "only GET and HEAD are served"}
+	}
+	return nil
+}
+
+// findProfile applies the serve rules.
+func (h *Handler) findProfile(d *deviceauth.Device, path string) (profilesrc.Name, error) {
+	macMissed := false
+	for _, rule := range h.rules {
+		if !d.HasMAC && rule.needsMAC {
+			macMissed = true
+			continue
+		}
+		profile, ok := rule.match(d, path)
+		if !ok {
+			continue
+		}
+		name, err := profilesrc.NewName(profile)
+		if err != nil {
+			return name, &deviceauth.Refusal{Reason: reasonPathNotAllowed, Detail: fmt.Sprintf("serve %s: %v", rule.source.Path, err)}
+		}
+		return name, nil
+	}
+	if macMissed {
+		return profilesrc.Name{}, &deviceauth.Refusal{Reason: deviceauth.NoIdentity, Detail: "no rule without a MAC gives this path, and the certificate holds none"}
+	}
+	return profilesrc.Name{}, &deviceauth.Refusal{Reason: reasonPathNotAllowed, Detail: "no serve rule gives this path to this device"}
+}
+
+// request is what the sources are asked.
+func (v *visit) request() profilesrc.Request {
+	return profilesrc.Request{Name: v.name, Device: deviceValues(v.device)}
+}
+
+// passOn lets the next handler answer for the profile's path.
+func (v *visit) passOn(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	r.URL.Path, r.URL.RawPath = "/"+v.name.String(), ""
+	r.RequestURI = r.URL.RequestURI()
+	v.source = "next"
+	rec := caddyhttp.NewResponseRecorder(w, nil, nil)
+	err := next.ServeHTTP(rec, r)
+	v.status, v.bytes = rec.Status(), int64(rec.Size())
+	var failed caddyhttp.HandlerError
+	if errors.As(err, &failed) {
+		v.status = failed.StatusCode
+	}
+	return err
+}
+
+// refuse turns the meaning of err into a status, and the decision into the
+// error that Caddy's error routes get. This is the only place that does.
+func (v *visit) refuse(w http.ResponseWriter, err error) error {
+	refusal := asRefusal(err)
+	v.refused = refusal
+	v.status = http.StatusForbidden
+	switch refusal.Reason {
+	case reasonMethodNotAllowed:
+		v.status = http.StatusMethodNotAllowed
+		w.Header().Set("Allow", "GET, HEAD")
+	case reasonNotFound:
+		v.status = http.StatusNotFound
+	case reasonSourceUnavailable:
+		v.status = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", retryAfter)
+	case reasonSourceFailed:
+		v.status = http.StatusBadGateway
+	}
+	return caddyhttp.Error(v.status, refusal)
+}
+
+// asRefusal names the reason for an error of the verifier or of a source.
+func asRefusal(err error) *deviceauth.Refusal {
+	var refusal *deviceauth.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return refusal
+	case errors.Is(err, profilesrc.ErrUnavailable):
+		return &deviceauth.Refusal{Reason: reasonSourceUnavailable, Detail: err.Error()}
+	case errors.Is(err, fs.ErrNotExist):
+		return &deviceauth.Refusal{Reason: reasonNotFound, Detail: err.Error()}
+	default:
+		return &deviceauth.Refusal{Reason: reasonSourceFailed, Detail: err.Error()}
+	}
+}
+
+// placeholder gives the request's replacer the visit's values.
+func (v *visit) placeholder(key string) (any, bool) {
+	switch {
+	case key == "http.auth.user.id":
+		if v.device == nil || !v.device.HasMAC {
+			return nil, false
+		}
+		return v.device.MAC.String(), true
+	case !strings.HasPrefix(key, "device."):
+		return nil, false
+	case key == "device.reason":
+		if v.refused == nil {
+			return "", true
+		}
+		return string(v.refused.Reason), true
+	case v.device == nil:
+		return "", true
+	case key == "device.profile":
+		return v.name.String(), true
+	case key == "device.source":
+		return v.source, true
+	}
+	return deviceValue(v.device, key)
+}

@@ -1,0 +1,110 @@
+package profilesrc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+	"syscall"
+)
+
+// Files serves the regular files of a folder or of a file system. Nothing
+// outside of it can be reached, neither by name nor by symbolic link.
+type Files struct {
+	label string
+	fsys  fs.FS
+	root  *os.Root // nil for a file system
+}
+
+// OpenFiles returns the source of a folder on disk. Close it after use.
+func OpenFiles(folder string) (*Files, error) {
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return nil, fmt.Errorf("opening the profile folder: %w", err)
+	}
+	return &Files{label: "files", fsys: root.FS(), root: root}, nil
+}
+
+// NewFilesFS returns the source of a folder within a file system; folder "" is
+// all of it. name is what the file system is called in logs.
+func NewFilesFS(name string, fsys fs.FS, folder string) (*Files, error) {
+	if folder != "" {
+		sub, err := fs.Sub(fsys, path.Clean(folder))
+		if err != nil {
+			return nil, fmt.Errorf("file system %s: %w", name, err)
+		}
+		fsys = sub
+	}
+	info, err := fs.Stat(fsys, ".")
+	if err != nil {
+		return nil, fmt.Errorf("file system %s: %w", name, err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("file system %s: %s is no folder", name, folder)
+	}
+	return &Files{label: "files:" + name, fsys: fsys}, nil
+}
+
+// Close closes the folder. Profiles that are open stay so.
+func (f *Files) Close() error {
+	if f.root == nil {
+		return nil
+	}
+	return f.root.Close()
+}
+
+// Open opens the file that the request names. Everything but a regular file
+// counts as missing.
+func (f *Files) Open(ctx context.Context, req Request) (*Profile, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, f.fault(req, fmt.Errorf("%w: %w", ErrUnavailable, err))
+	}
+	// Looked at before it is opened: opening a FIFO would wait for a writer.
+	info, err := fs.Stat(f.fsys, req.Name.String())
+	if err != nil {
+		return nil, f.fault(req, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, f.fault(req, fmt.Errorf("is no regular file: %w", fs.ErrNotExist))
+	}
+	file, err := f.fsys.Open(req.Name.String())
+	if err != nil {
+		return nil, f.fault(req, err)
+	}
+	if info, err = file.Stat(); err != nil {
+		file.Close()
+		return nil, f.fault(req, err)
+	}
+	return &Profile{
+		Body:    file.(io.ReadCloser),
+		Size:    info.Size(),
+		ModTime: info.ModTime(),
+		ETag:    fileTag(info),
+		Source:  f.label,
+	}, nil
+}
+
+// fault names the source and the profile, but no path on disk.
+func (f *Files) fault(req Request, err error) error {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pathErr.Err
+	}
+	// A name that goes through a file, or is too long for the disk, is missing.
+	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG) {
+		err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	return fmt.Errorf("source %s: %s: %w", f.label, req.Name, err)
+}
+
+// fileTag is a strong entity tag: a file that changes gets another time or size.
+func fileTag(info fs.FileInfo) string {
+	t := info.ModTime()
+	if t.IsZero() || t.Unix() == 0 {
+		return "" // a file system without times
+	}
+	return `"` + strconv.FormatInt(t.UnixNano(), 36) + "-" + strconv.FormatInt(info.Size(), 36) + `"`
+}
