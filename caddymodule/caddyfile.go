@@ -1,14 +1,14 @@
 package caddymodule
 
 import (
+	"slices"
 	"strconv"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
-
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/device-profile/caddy-device-profile/profilesrc"
 )
@@ -36,7 +36,9 @@ func init() {
 //			extended_key_usage client|any
 //			generic            deny|allow
 //		}
-//		serve <request path> [<profile path>]
+//		serve <request path> [<profile path>] {
+//			vendor <label>...
+//		}
 //		source <module> ...
 //		legacy_tls [rc4] [3des]
 //	}
@@ -101,16 +103,27 @@ func (h *Handler) unmarshalServe(d *caddyfile.Dispenser) error {
 	if len(args) == 2 {
 		rule.Profile = args[1]
 	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if d.Val() != "vendor" {
+			return d.Errf("serve: unrecognized option %q", d.Val())
+		}
+		if len(rule.Vendors) > 0 {
+			return d.Err("serve: duplicate option vendor")
+		}
+		if rule.Vendors = d.RemainingArgs(); len(rule.Vendors) == 0 {
+			return d.ArgErr()
+		}
+	}
 	if _, err := rule.compile(); err != nil {
 		return d.WrapErr(err)
 	}
 	for _, other := range h.Serve {
-		if other.Path == rule.Path {
+		if other.Path == rule.Path && slices.Equal(other.Vendors, rule.Vendors) {
 			return d.Errf("duplicate serve rule for %s", rule.Path)
 		}
 	}
 	h.Serve = append(h.Serve, rule)
-	return noBlock(d)
+	return nil
 }
 
 func (h *Handler) unmarshalSource(d *caddyfile.Dispenser) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -148,9 +149,22 @@ func (h *Handler) provisionRules() error {
 		if err != nil {
 			return err
 		}
+		for _, vendor := range r.Vendors {
+			if !slices.ContainsFunc(h.Trusts, func(t *Trust) bool { return t.Vendor == vendor }) {
+				return fmt.Errorf("serve %q: no trust is called %s", r.Path, vendor)
+			}
+		}
+		if rule.sharesMACs() && h.manyVendors() {
+			h.logger.Warn("every vendor's CA can speak for any MAC here; add vendor to the rule, or {device.vendor} to its profile path",
+				zap.String("serve", r.Path))
+		}
 		h.rules = append(h.rules, rule)
 	}
 	return nil
+}
+
+func (h *Handler) manyVendors() bool {
+	return slices.ContainsFunc(h.Trusts, func(t *Trust) bool { return t.Vendor != h.Trusts[0].Vendor })
 }
 
 func (h *Handler) provisionSources(ctx caddy.Context) error {

@@ -20,6 +20,10 @@ type ServeRule struct {
 	// placeholders; each `*` stands for what the `*` at the same position of
 	// Path matched. Default: Path.
 	Profile string `json:"profile,omitempty"`
+
+	// Vendors limits the rule to the devices that the trusts of these labels
+	// vouch for. Default: those of all trusts.
+	Vendors []string `json:"vendors,omitempty"`
 }
 
 // serveRule is a compiled ServeRule.
@@ -126,6 +130,9 @@ func countStars(tokens []token) int {
 // match reports whether path, a decoded request path, is one that the rule
 // gives to the device, and the path of its profile if so.
 func (r *serveRule) match(d *deviceauth.Device, path string) (profile string, ok bool) {
+	if len(r.source.Vendors) > 0 && !slices.Contains(r.source.Vendors, d.Vendor) {
+		return "", false
+	}
 	filled, ok := fill(r.path, d)
 	if !ok {
 		return "", false
@@ -161,6 +168,14 @@ func usesMAC(tokens []token) bool {
 	return slices.ContainsFunc(tokens, func(t token) bool {
 		return t.kind == placeholder && strings.HasPrefix(t.text, "device.mac")
 	})
+}
+
+// sharesMACs reports whether the rule gives one profile to whichever vendor's
+// device has a MAC. With several vendors, each could then speak for the MACs of
+// the others.
+func (r *serveRule) sharesMACs() bool {
+	byVendor := slices.Contains(r.profile, token{kind: placeholder, text: "device.vendor"})
+	return r.needsMAC && !byVendor && len(r.source.Vendors) != 1
 }
 
 // fill replaces the placeholders by the device's values. It fails if the
