@@ -1,5 +1,231 @@
 package caddymodule
 
-import "github.com/spf13/cobra"
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
 
-func newInspectCommand() *cobra.Command { return &cobra.Command{Use: "inspect"} }
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/spf13/cobra"
+
+	"github.com/device-profile/caddy-device-profile/deviceauth"
+)
+
+func newInspectCommand() *cobra.Command {
+	var config, adapter, path string
+	cmd := &cobra.Command{
+		Use:   "inspect <cert.pem> [--config <file> [--adapter <name>]] [--path <request path>]",
+		Short: "Says what a phone with this certificate would get, and why",
+		Long: `
+Reads a phone's certificate, with any issuers that the phone sends behind it, and
+says what is in it and what each known vendor's identity rule makes of it.
+
+With --config, it also says what every device_profile in that config decides: the
+trust that vouches for the phone, its identity, what is weak about it, and with
+--path the rule, the profile and the source that has it, or the reason for the
+refusal. The config is loaded but not run; profiles are looked for where it says.
+
+It exits with 0 only if the phone is served by one of them.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cmd.SilenceUsage = true
+			return inspect(cmd.OutOrStdout(), args[0], config, adapter, path)
+		},
+	}
+	cmd.Flags().StringVarP(&config, "config", "c", "", "Config to judge by")
+	cmd.Flags().StringVarP(&adapter, "adapter", "a", "", "Name of the config's adapter")
+	cmd.Flags().StringVar(&path, "path", "", "Request path to judge, as the phone sends it")
+	return cmd
+}
+
+func inspect(out io.Writer, file, config, adapter, path string) error {
+	certs, err := readChain(file)
+	if err != nil {
+		return err
+	}
+	if path != "" && config == "" {
+		return errors.New("--path needs --config, whose rules it is compared with")
+	}
+	printCertificate(out, certs)
+	if config == "" {
+		printPresets(out, certs[0])
+		return nil
+	}
+	handlers, err := loadHandlers(config, adapter)
+	if err != nil {
+		return err
+	}
+	served := false
+	for i, h := range handlers {
+		e := h.explain(context.Background(), certs, path)
+		fmt.Fprintf(out, "\ndevice_profile %d of %d\n", i+1, len(handlers))
+		e.print(out)
+		served = served || e.Refused == nil
+	}
+	if !served {
+		return errors.New("the phone is refused")
+	}
+	return nil
+}
+
+// readChain reads the certificates that a device sends, its own first.
+func readChain(file string) ([]*x509.Certificate, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var certs []*x509.Certificate
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue // a key in the same file, say
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: certificate %d: %w", file, len(certs)+1, err)
+		}
+		certs = append(certs, cert)
+	}
+	if len(certs) == 0 {
+		return nil, fmt.Errorf("%s: holds no certificate in PEM", file)
+	}
+	return certs, nil
+}
+
+// loadHandlers provisions a config, without running it, and returns the
+// handlers in it, server by server.
+func loadHandlers(file, adapter string) ([]*Handler, error) {
+	raw, _, _, err := caddycmd.LoadConfig(file, adapter)
+	if err != nil {
+		return nil, err
+	}
+	var cfg *caddy.Config
+	if err := json.Unmarshal(raw, &cfg); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	// The sites' own certificates don't matter here, and must not be managed.
+	delete(cfg.AppsRaw, "tls")
+	cfg.Logging = &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}}}}
+	ctx, err := caddy.ProvisionContext(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	app, err := ctx.App("http")
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	servers := app.(*caddyhttp.App).Servers
+	var handlers []*Handler
+	for _, name := range sortedKeys(servers) {
+		if guard := guardOf(servers[name]); guard != nil {
+			handlers = append(handlers, guard.handlers...)
+		}
+	}
+	if len(handlers) == 0 {
+		return nil, fmt.Errorf("%s: has no device_profile", file)
+	}
+	return handlers, nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// fieldWriter prints aligned lines of a name and a value.
+type fieldWriter struct{ *tabwriter.Writer }
+
+func newFieldWriter(out io.Writer) fieldWriter {
+	return fieldWriter{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
+}
+
+// field prints a line, unless the value is empty.
+func (w fieldWriter) field(name, value string) {
+	if value != "" {
+		fmt.Fprintf(w, "  %s\t%s\n", name, value)
+	}
+}
+
+func printCertificate(out io.Writer, certs []*x509.Certificate) {
+	cert := certs[0]
+	w := newFieldWriter(out)
+	defer w.Flush()
+	fmt.Fprintln(w, "certificate")
+	w.field("subject", cert.Subject.String())
+	w.field("issuer", cert.Issuer.String())
+	w.field("valid", cert.NotBefore.UTC().Format(time.DateOnly)+" to "+cert.NotAfter.UTC().Format(time.DateOnly))
+	w.field("key", deviceauth.KeyString(cert))
+	w.field("signature", cert.SignatureAlgorithm.String())
+	w.field("sent with it", fmt.Sprintf("%d more", len(certs)-1))
+}
+
+// printPresets says what the known vendors' rules find in the certificate.
+func printPresets(out io.Writer, cert *x509.Certificate) {
+	w := newFieldWriter(out)
+	defer w.Flush()
+	fmt.Fprintln(w, "\nidentity by preset, if its CA vouched for this certificate")
+	for _, name := range deviceauth.Presets() {
+		preset, _ := deviceauth.Preset(name)
+		device, err := preset.Read(cert)
+		var refusal *deviceauth.Refusal
+		if errors.As(err, &refusal) {
+			w.field(name, "- ("+string(refusal.Reason)+")")
+			continue
+		}
+		w.field(name, deviceString(device))
+	}
+}
+
+func deviceString(d *deviceauth.Device) string {
+	var parts []string
+	add := func(name, value string) {
+		if value != "" {
+			parts = append(parts, name+" "+value)
+		}
+	}
+	if d.HasMAC {
+		add("MAC", d.MAC.String())
+	}
+	add("model", d.Model)
+	add("serial", d.Serial)
+	return strings.Join(parts, ", ")
+}
+
+func (e explanation) print(out io.Writer) {
+	w := newFieldWriter(out)
+	defer w.Flush()
+	if d := e.Device; d != nil {
+		w.field("trust", d.Vendor)
+		w.field("anchor", d.Chain[len(d.Chain)-1].Subject.String())
+		w.field("device", deviceString(d))
+		w.field("fingerprint", d.Fingerprint)
+		w.field("weak", strings.Join(d.Weak, ", "))
+	}
+	w.field("path", e.Path)
+	w.field("rule", e.Rule)
+	w.field("profile", e.Profile)
+	w.field("source", e.Source)
+	switch {
+	case e.Refused != nil:
+		w.field("verdict", fmt.Sprintf("refused, %d %s", e.Status, e.Refused.Reason))
+		w.field("because", e.Refused.Detail)
+	case e.Path == "":
+		w.field("verdict", "verified; add --path to see what it would get")
+	default:
+		w.field("verdict", "served")
+	}
+}

@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/http"
 	"strings"
@@ -32,6 +31,7 @@ const retryAfter = "120"
 type visit struct {
 	start   time.Time
 	device  *deviceauth.Device // set once verified
+	rule    *serveRule         // the rule that gives the path
 	name    profilesrc.Name    // the profile that the rule names
 	source  string             // the source that gave it
 	status  int
@@ -59,39 +59,37 @@ func (h *Handler) authorize(v *visit, r *http.Request) error {
 	if !ok {
 		return &deviceauth.Refusal{Reason: reasonPathNotAllowed, Detail: "the request path is malformed"}
 	}
-	name, err := h.findProfile(v.device, path)
-	if err != nil {
+	var err error
+	if v.rule, v.name, err = h.findProfile(v.device, path); err != nil {
 		return err
 	}
-	v.name = name
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return &deviceauth.Refusal{Reason: reasonMethodNotAllowed, Detail: "only GET and HEAD are served"}
 	}
 	return nil
 }
 
-// findProfile applies the serve rules.
-func (h *Handler) findProfile(d *deviceauth.Device, path string) (profilesrc.Name, error) {
+// findProfile returns the first rule that gives the path to the device, and the
+// profile that it names.
+func (h *Handler) findProfile(d *deviceauth.Device, path string) (*serveRule, profilesrc.Name, error) {
 	macMissed := false
 	for _, rule := range h.rules {
-		if !d.HasMAC && rule.needsMAC {
-			macMissed = true
-			continue
-		}
 		profile, ok := rule.match(d, path)
 		if !ok {
+			macMissed = macMissed || rule.needsMAC && !d.HasMAC
 			continue
 		}
 		name, err := profilesrc.NewName(profile)
 		if err != nil {
-			return name, &deviceauth.Refusal{Reason: reasonPathNotAllowed, Detail: fmt.Sprintf("serve %s: %v", rule.source.Path, err)}
+			return nil, name, &deviceauth.Refusal{Reason: reasonPathNotAllowed, Detail: err.Error()}
 		}
-		return name, nil
+		return rule, name, nil
 	}
+	refusal := &deviceauth.Refusal{Reason: reasonPathNotAllowed, Detail: "no serve rule gives this path to this device"}
 	if macMissed {
-		return profilesrc.Name{}, &deviceauth.Refusal{Reason: deviceauth.NoIdentity, Detail: "no rule without a MAC gives this path, and the certificate holds none"}
+		refusal.Reason, refusal.Detail = deviceauth.NoIdentity, "rules with a MAC don't apply, as the certificate gives none, and no other rule gives this path"
 	}
-	return profilesrc.Name{}, &deviceauth.Refusal{Reason: reasonPathNotAllowed, Detail: "no serve rule gives this path to this device"}
+	return nil, profilesrc.Name{}, refusal
 }
 
 // request is what the sources are asked.
@@ -114,25 +112,33 @@ func (v *visit) passOn(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	return err
 }
 
-// refuse turns the meaning of err into a status, and the decision into the
-// error that Caddy's error routes get. This is the only place that does.
+// refuse turns a decided no into the error that Caddy's error routes get. This
+// is the only place that does.
 func (v *visit) refuse(w http.ResponseWriter, err error) error {
-	refusal := asRefusal(err)
-	v.refused = refusal
-	v.status = http.StatusForbidden
-	switch refusal.Reason {
-	case reasonMethodNotAllowed:
-		v.status = http.StatusMethodNotAllowed
+	v.refused = asRefusal(err)
+	v.status = statusOf(v.refused.Reason)
+	switch v.status {
+	case http.StatusMethodNotAllowed:
 		w.Header().Set("Allow", "GET, HEAD")
-	case reasonNotFound:
-		v.status = http.StatusNotFound
-	case reasonSourceUnavailable:
-		v.status = http.StatusServiceUnavailable
+	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", retryAfter)
-	case reasonSourceFailed:
-		v.status = http.StatusBadGateway
 	}
-	return caddyhttp.Error(v.status, refusal)
+	return caddyhttp.Error(v.status, v.refused)
+}
+
+// statusOf returns the status of a refusal.
+func statusOf(reason deviceauth.Reason) int {
+	switch reason {
+	case reasonMethodNotAllowed:
+		return http.StatusMethodNotAllowed
+	case reasonNotFound:
+		return http.StatusNotFound
+	case reasonSourceUnavailable:
+		return http.StatusServiceUnavailable
+	case reasonSourceFailed:
+		return http.StatusBadGateway
+	}
+	return http.StatusForbidden
 }
 
 // asRefusal names the reason for an error of the verifier or of a source.

@@ -187,3 +187,34 @@ func (i Identity) isGeneric(cert *x509.Certificate, hasMAC bool) bool {
 	}
 	return false
 }
+
+// Read returns what the certificate says of its device by this rule, verified
+// or not. The error is a *Refusal with GenericCertificate or NoIdentity.
+func (i Identity) Read(cert *x509.Certificate) (*Device, error) {
+	d, refusal := i.read(cert)
+	if refusal != nil {
+		return nil, refusal
+	}
+	return &d.Device, nil
+}
+
+func (i Identity) read(cert *x509.Certificate) (identified, *Refusal) {
+	d := identified{Device: Device{
+		Model:       firstText(i.Model, cert),
+		Serial:      firstText(i.Serial, cert),
+		Fingerprint: fingerprint(cert),
+	}}
+	mac, hasMAC, err := readMAC(i.MAC, cert)
+	if err != nil {
+		return d, &Refusal{Reason: NoIdentity, Detail: err.Error()}
+	}
+	if i.isGeneric(cert, hasMAC) {
+		d.generic = true
+		return d, &Refusal{Reason: GenericCertificate, Detail: fmt.Sprintf("%s is the certificate of many devices", cert.Subject)}
+	}
+	if !hasMAC && !i.NoMAC {
+		return d, &Refusal{Reason: NoIdentity, Detail: fmt.Sprintf("%s holds no MAC where the identity rule looks", cert.Subject)}
+	}
+	d.MAC, d.HasMAC = mac, hasMAC
+	return d, nil
+}

@@ -78,6 +78,9 @@ func (s *search) extend(p path, top namedCert, intermediates int) {
 		s.found = true
 		s.done = !s.yield(append(p[:len(p):len(p)], anchor.Certificate))
 	}
+	if s.done {
+		return
+	}
 	if len(p)+1 >= maxPath {
 		s.fault = fmt.Errorf("no anchor within %d certificates", maxPath)
 		return

@@ -2,7 +2,6 @@ package deviceauth
 
 import (
 	"crypto/x509"
-	"encoding/asn1"
 	"fmt"
 	"slices"
 	"time"
@@ -164,54 +163,6 @@ func (t *trust) usageFault(p path) *Refusal {
 	return nil
 }
 
-// constraintOIDs are the extensions by which a CA limits what is below it:
-// name constraints, policy constraints, inhibit any-policy.
-var constraintOIDs = []asn1.ObjectIdentifier{{2, 5, 29, 30}, {2, 5, 29, 36}, {2, 5, 29, 54}}
-
-// constraintFault has crypto/x509 judge a path on which somebody states
-// constraints. It refuses weak signatures and names that are not equal byte by
-// byte, and so do we then: there is no sound way around it.
-func constraintFault(p path, now time.Time) *Refusal {
-	if !slices.ContainsFunc(p, hasConstraints) {
-		return nil
-	}
-	opts := x509.VerifyOptions{
-		Roots:         x509.NewCertPool(),
-		Intermediates: x509.NewCertPool(),
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, // judged before
-		CurrentTime:   commonTime(p, now),                      // so are dates
-	}
-	opts.Roots.AddCert(p[len(p)-1])
-	for _, cert := range p[1 : len(p)-1] {
-		opts.Intermediates.AddCert(cert)
-	}
-	if _, err := p[0].Verify(opts); err != nil {
-		return &Refusal{Reason: Untrusted, Detail: fmt.Sprintf("a CA states constraints, and the chain fails them: %v", err)}
-	}
-	return nil
-}
-
-func hasConstraints(cert *x509.Certificate) bool {
-	for _, extension := range cert.Extensions {
-		if slices.ContainsFunc(constraintOIDs, extension.Id.Equal) {
-			return true
-		}
-	}
-	return false
-}
-
-// commonTime is now, or the time nearest to it at which the whole path is valid,
-// if the policy accepts expired certificates. If there is no such time,
-// crypto/x509 refuses.
-func commonTime(p path, now time.Time) time.Time {
-	for _, cert := range p {
-		if cert.NotAfter.Before(now) {
-			now = cert.NotAfter
-		}
-	}
-	return now
-}
-
 func smallestRSA(p path) int {
 	smallest := 0
 	for _, cert := range p {
@@ -231,28 +182,10 @@ type identified struct {
 
 // identify applies the identity rule to the device's certificate.
 func (t *trust) identify(p path) (identified, *Refusal) {
-	cert := p[0]
-	d := identified{Device: Device{
-		Vendor:      t.Vendor,
-		Model:       firstText(t.Identity.Model, cert),
-		Serial:      firstText(t.Identity.Serial, cert),
-		Fingerprint: fingerprint(cert),
-		Chain:       p,
-	}}
-	mac, hasMAC, err := readMAC(t.Identity.MAC, cert)
-	if err != nil {
-		return d, &Refusal{Reason: NoIdentity, Detail: err.Error()}
+	d, err := t.Identity.read(p[0])
+	d.Vendor, d.Chain = t.Vendor, p
+	if d.generic && t.AllowGeneric {
+		return d, nil
 	}
-	if t.Identity.isGeneric(cert, hasMAC) {
-		d.generic = true
-		if t.AllowGeneric {
-			return d, nil
-		}
-		return d, &Refusal{Reason: GenericCertificate, Detail: fmt.Sprintf("%s is a certificate that many devices share", cert.Subject)}
-	}
-	if !hasMAC && !t.Identity.NoMAC {
-		return d, &Refusal{Reason: NoIdentity, Detail: fmt.Sprintf("%s holds no MAC where %s certificates have it", cert.Subject, t.Vendor)}
-	}
-	d.MAC, d.HasMAC = mac, hasMAC
-	return d, nil
+	return d, err
 }

@@ -93,3 +93,14 @@ func keyFault(cert *x509.Certificate, weakestRSA int) (rsaBits int, err error) {
 	}
 	return 0, errKeyKind
 }
+
+// KeyString describes the certificate's key for people: "RSA 1024", "ECDSA P-384".
+func KeyString(cert *x509.Certificate) string {
+	switch key := cert.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", key.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "ECDSA " + key.Curve.Params().Name
+	}
+	return cert.PublicKeyAlgorithm.String()
+}

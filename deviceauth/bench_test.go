@@ -1,0 +1,52 @@
+package deviceauth
+
+import (
+	"crypto"
+	"crypto/elliptic"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"testing"
+
+	dt "github.com/device-profile/caddy-device-profile/deviceauth/deviceauthtest"
+)
+
+// BenchmarkVerify compares a phone's first visit, for each kind of chain, with
+// its later ones.
+func BenchmarkVerify(b *testing.B) {
+	name := pkix.Name{CommonName: "0004f2aabbcc"}
+	rsa2048 := dt.Must(dt.NewRoot(pkix.Name{CommonName: "RSA"}))
+	old := dt.Must(dt.NewRoot(pkix.Name{CommonName: "Old"}, dt.RSA(1024), dt.Hash(crypto.SHA1)))
+	p384 := dt.Must(dt.NewRoot(pkix.Name{CommonName: "EC"}, dt.ECDSA(elliptic.P384()), dt.Hash(crypto.SHA384)))
+	levels := dt.Must(dt.Must(rsa2048.NewCA(pkix.Name{CommonName: "Policy"})).NewCA(pkix.Name{CommonName: "Issuing"}))
+	phones := map[string]*dt.Identity{
+		"sha256-rsa2048":    dt.Must(rsa2048.Issue(name)),
+		"sha1-rsa1024":      dt.Must(old.Issue(name, dt.RSA(1024), dt.Hash(crypto.SHA1))),
+		"md5-rsa1024":       dt.Must(old.Issue(name, dt.RSA(1024), dt.Hash(crypto.MD5))),
+		"sha384-ecdsa-p384": dt.Must(p384.Issue(name, dt.ECDSA(elliptic.P384()), dt.Hash(crypto.SHA384))),
+		"three-level":       dt.Must(levels.Issue(name)),
+	}
+	verifier := dt.Must(NewVerifier(Config{Trusts: []Trust{{
+		Vendor: "x", Identity: presets["polycom"], WeakestSignature: MD5, WeakestRSA: 1024,
+		Anchors: []*x509.Certificate{rsa2048.Cert, old.Cert, p384.Cert},
+	}}}))
+	for kind, phone := range phones {
+		sent := phone.Certificates()
+		b.Run(kind+"/first", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				verifier.cache.entries.Purge()
+				if _, err := verifier.Verify(sent); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(kind+"/again", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := verifier.Verify(sent); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
