@@ -86,9 +86,9 @@ func (l *Lab) makeCAs() (err error) {
 		return err
 	}
 	return errors.Join(
-		l.write("device-ca/cisco-client-root.pem", deviceauthtest.PEM(l.Cisco.Cert)),
-		l.write("device-ca/polycom/root.pem", deviceauthtest.PEM(l.Polycom.Cert)),
-		l.write("device-ca/yealink/root.pem", deviceauthtest.PEM(l.Yealink.Cert)),
+		l.Write("device-ca/cisco-client-root.pem", deviceauthtest.PEM(l.Cisco.Cert)),
+		l.Write("device-ca/polycom/root.pem", deviceauthtest.PEM(l.Polycom.Cert)),
+		l.Write("device-ca/yealink/root.pem", deviceauthtest.PEM(l.Yealink.Cert)),
 	)
 }
 
@@ -123,12 +123,12 @@ func (l *Lab) makePhones() (err error) {
 		return err
 	}
 	return errors.Join(
-		l.writeIdentity("phones/spa525g2", l.SPA525),
-		l.writeIdentity("phones/vvx", l.VVX),
-		l.writeIdentity("phones/t54", l.T54),
-		l.writeIdentity("phones/expired", l.Expired),
-		l.writeIdentity("phones/generic", l.Generic),
-		l.writeIdentity("phones/forged", l.Forged),
+		l.WriteIdentity("phones/spa525g2", l.SPA525),
+		l.WriteIdentity("phones/vvx", l.VVX),
+		l.WriteIdentity("phones/t54", l.T54),
+		l.WriteIdentity("phones/expired", l.Expired),
+		l.WriteIdentity("phones/generic", l.Generic),
+		l.WriteIdentity("phones/forged", l.Forged),
 	)
 }
 
@@ -147,11 +147,11 @@ func (l *Lab) makeSites() (err error) {
 		if err != nil {
 			return err
 		}
-		if err := l.writeIdentity("site/"+name, site); err != nil {
+		if err := l.WriteIdentity("site/"+name, site); err != nil {
 			return err
 		}
 	}
-	return l.write("site/ca.pem", deviceauthtest.PEM(l.SiteCA.Cert))
+	return l.Write("site/ca.pem", deviceauthtest.PEM(l.SiteCA.Cert))
 }
 
 func (l *Lab) writeProfiles() error {
@@ -159,13 +159,13 @@ func (l *Lab) writeProfiles() error {
 		return fmt.Appendf(nil, "<?xml version=\"1.0\"?>\n<profile for=%q>\n  <sip-password>only-for-%s</sip-password>\n</profile>\n", what, what)
 	}
 	return errors.Join(
-		l.write("profiles/cisco_spa/"+CiscoMAC+".xml", profile(CiscoMAC)),
-		l.write("profiles/cisco_spa/000e08ddeeff.xml", profile("000e08ddeeff")),
-		l.write("profiles/polycom/"+PolycomMAC+".cfg", profile(PolycomMAC)),
-		l.write("profiles/polycom/000000000000.cfg", profile("all")),
-		l.write("profiles/yealink/"+YealinkMAC+".cfg", []byte("#!version:1.0.0.1\naccount.1.password = only-for-"+YealinkMAC+"\n")),
-		l.write("profiles/bootstrap/525G2.xml", profile("525G2")),
-		l.write("profiles/firmware/spa525g2-7.6.2.bin", make([]byte, 64<<10)),
+		l.Write("profiles/cisco_spa/"+CiscoMAC+".xml", profile(CiscoMAC)),
+		l.Write("profiles/cisco_spa/000e08ddeeff.xml", profile("000e08ddeeff")),
+		l.Write("profiles/polycom/"+PolycomMAC+".cfg", profile(PolycomMAC)),
+		l.Write("profiles/polycom/000000000000.cfg", profile("all")),
+		l.Write("profiles/yealink/"+YealinkMAC+".cfg", []byte("#!version:1.0.0.1\naccount.1.password = only-for-"+YealinkMAC+"\n")),
+		l.Write("profiles/bootstrap/525G2.xml", profile("525G2")),
+		l.Write("profiles/firmware/spa525g2-7.6.2.bin", make([]byte, 64<<10)),
 	)
 }
 
@@ -197,18 +197,21 @@ func caName(organization, name string) pkix.Name {
 // Path returns the path of a file in the lab.
 func (l *Lab) Path(name string) string { return filepath.Join(l.Dir, filepath.FromSlash(name)) }
 
-func (l *Lab) writeIdentity(name string, id *deviceauthtest.Identity) error {
+// WriteIdentity writes a certificate, with its issuers, and its key to
+// name.pem and name.key.
+func (l *Lab) WriteIdentity(name string, id *deviceauthtest.Identity) error {
 	key, err := id.KeyPEM()
 	if err != nil {
 		return err
 	}
 	return errors.Join(
-		l.write(name+".pem", deviceauthtest.PEM(id.Certificates()...)),
-		l.write(name+".key", key),
+		l.Write(name+".pem", deviceauthtest.PEM(id.Certificates()...)),
+		l.Write(name+".key", key),
 	)
 }
 
-func (l *Lab) write(name string, data []byte) error {
+// Write writes a file into the lab.
+func (l *Lab) Write(name string, data []byte) error {
 	file := l.Path(name)
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
