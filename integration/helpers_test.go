@@ -2,6 +2,7 @@ package integration
 
 import (
 	"crypto"
+	"io"
 	"os/exec"
 	"strconv"
 	"testing"
@@ -37,4 +38,13 @@ func plainHTTP(t *testing.T, port int, path string) reply {
 	out, _ := exec.CommandContext(timeout(t), testenv.Need(t, "curl"), "-sS", "-i", "--max-time", "20",
 		"--resolve", lab.Site+":"+itoa(port)+":127.0.0.1", "http://"+lab.Site+":"+itoa(port)+path).CombinedOutput()
 	return parseReply(string(out))
+}
+
+func readAll(t *testing.T, r io.Reader) string {
+	t.Helper()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }

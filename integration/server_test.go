@@ -2,6 +2,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -68,7 +69,28 @@ func (s *server) load(caddyfile string) error {
 			return fmt.Errorf("adapting: %s", warning)
 		}
 	}
-	return caddy.Load(config, true)
+	return caddy.Load(keepTickets(config), true)
+}
+
+// keepTickets keeps the keys of session tickets in storage, so that sessions
+// outlive a reload. The Caddyfile has no option for it.
+func keepTickets(config []byte) []byte {
+	var c map[string]any
+	if err := json.Unmarshal(config, &c); err != nil {
+		panic(err) // the adapter's own JSON
+	}
+	apps := c["apps"].(map[string]any)
+	tls, ok := apps["tls"].(map[string]any)
+	if !ok {
+		tls = make(map[string]any)
+		apps["tls"] = tls
+	}
+	tls["session_tickets"] = map[string]any{"key_source": map[string]any{"provider": "distributed"}}
+	config, err := json.Marshal(c)
+	if err != nil {
+		panic(err)
+	}
+	return config
 }
 
 func (s *server) address() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
