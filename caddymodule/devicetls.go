@@ -73,11 +73,8 @@ func (*DeviceTLS) CaddyModule() caddy.ModuleInfo {
 //	device_tls
 func (*DeviceTLS) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the name
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	if d.NextBlock(0) {
-		return d.Err("device_tls has no options")
+	if d.NextArg() || d.NextBlock(0) {
+		return d.Err("device_tls has no arguments or options")
 	}
 	return nil
 }

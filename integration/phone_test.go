@@ -36,7 +36,7 @@ type reply struct {
 	output string // all that the program printed
 }
 
-var statusLine = regexp.MustCompile(`HTTP/1\.[01] (\d{3})[^\r\n]*\r?\n`)
+var statusLine = regexp.MustCompile(`HTTP/(?:1\.[01]|2) (\d{3})[^\r\n]*\r?\n`)
 
 // client is a TLS library's command-line client.
 type client struct {

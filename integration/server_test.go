@@ -49,6 +49,7 @@ const globalOptions = `{
 	skip_install_trust
 	storage file_system "LAB/storage"
 	grace_period 1s
+	filesystem lab folder "LAB"
 	log {
 		output file "LAB/caddy.log"
 		level DEBUG

@@ -1,0 +1,176 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/device-profile/caddy-device-profile/deviceauth"
+)
+
+// minimal are the options that a directive can't do without.
+const minimal = "trust snom a.pem\nserve /a\n"
+
+// adaptHandler returns the handler's JSON for the options in the directive.
+func adaptHandler(t *testing.T, options string) string {
+	t.Helper()
+	h := new(Handler)
+	if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser("device_profile {\n" + options + "\n}")); err != nil {
+		t.Fatal(err)
+	}
+	return string(caddyconfig.JSON(h, nil))
+}
+
+// TestAdapt holds every option in both syntaxes.
+func TestAdapt(t *testing.T) {
+	const rule = `"serve":[{"path":"/a"}]`
+	tests := []struct{ name, caddyfile, json string }{
+		{"minimal", minimal, `{"trusts":[{"vendor":"snom","pem_files":["a.pem"]}],` + rule + `}`},
+		{"files and vendors", "trust snom a.pem b/ c/*.pem\ntrust polycom d.pem\nserve /a",
+			`{"trusts":[{"vendor":"snom","pem_files":["a.pem","b/","c/*.pem"]},{"vendor":"polycom","pem_files":["d.pem"]}],` + rule + `}`},
+		{"policy", "trust snom a.pem {\nweakest_signature md5\nweakest_rsa 1024\nexpired 48h\nextended_key_usage any\ngeneric allow\n}\nserve /a",
+			`{"trusts":[{"vendor":"snom","pem_files":["a.pem"],"weakest_signature":"md5","weakest_rsa":1024,"expired":"48h","extended_key_usage":"any","generic":"allow"}],` + rule + `}`},
+		{"trust_pool", "trust snom {\ntrust_pool file a.pem\n}\nserve /a",
+			`{"trusts":[{"vendor":"snom","trust_pool":{"pem_files":["a.pem"],"provider":"file"}}],` + rule + `}`},
+		{"identity preset", "trust acme a.pem {\nidentity polycom\n}\nserve /a",
+			`{"trusts":[{"vendor":"acme","pem_files":["a.pem"],"identity":{"preset":"polycom"}}],` + rule + `}`},
+		{"identity rules", "trust acme a.pem {\nidentity {\nmac CN\nmac san.dns ([^.]+)\\..*\nmodel OU\nserial 2.5.4.5 SN:(.*)\n}\n}\nserve /a",
+			`{"trusts":[{"vendor":"acme","pem_files":["a.pem"],"identity":{"mac":[{"attribute":"CN"},{"attribute":"san.dns","pattern":"([^.]+)\\..*"}],"model":[{"attribute":"OU"}],"serial":[{"attribute":"2.5.4.5","pattern":"SN:(.*)"}]}}],` + rule + `}`},
+		{"serve", "trust snom a.pem\nserve /{device.mac}.xml\nserve /fw/* /firmware/*\nserve /b /c {\nvendor snom acme\n}",
+			`{"trusts":[{"vendor":"snom","pem_files":["a.pem"]}],"serve":[{"path":"/{device.mac}.xml"},{"path":"/fw/*","profile":"/firmware/*"},{"path":"/b","profile":"/c","vendors":["snom","acme"]}]}`},
+		{"sources", minimal + "source files /srv/a\nsource files b {\nfs c\n}",
+			`{"trusts":[{"vendor":"snom","pem_files":["a.pem"]}],` + rule + `,"sources":[{"root":"/srv/a","source":"files"},{"fs":"c","root":"b","source":"files"}]}`},
+		{"legacy_tls", minimal + "legacy_tls",
+			`{"trusts":[{"vendor":"snom","pem_files":["a.pem"]}],` + rule + `,"legacy_tls":{}}`},
+		{"legacy_tls with ciphers", minimal + "legacy_tls 3des rc4",
+			`{"trusts":[{"vendor":"snom","pem_files":["a.pem"]}],` + rule + `,"legacy_tls":{"rc4":true,"3des":true}}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := adaptHandler(t, tt.caddyfile)
+			if diff := cmp.Diff(tt.json, got); diff != "" {
+				t.Errorf("JSON (-want +got):\n%s", diff)
+			}
+			// The JSON holds nothing that the handler would not read.
+			if err := caddy.StrictUnmarshalJSON([]byte(tt.json), new(Handler)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestTrustSettings holds that every option of a trust reaches what verifies.
+func TestTrustSettings(t *testing.T) {
+	for name, tt := range map[string]struct {
+		option string
+		want   deviceauth.Trust
+	}{
+		"defaults":          {"", deviceauth.Trust{}},
+		"sha256":            {"weakest_signature sha256", deviceauth.Trust{}},
+		"sha1":              {"weakest_signature sha1", deviceauth.Trust{WeakestSignature: deviceauth.SHA1}},
+		"md5":               {"weakest_signature md5", deviceauth.Trust{WeakestSignature: deviceauth.MD5}},
+		"weakest_rsa":       {"weakest_rsa 1536", deviceauth.Trust{WeakestRSA: 1536}},
+		"expired deny":      {"expired deny", deviceauth.Trust{}},
+		"expired allow":     {"expired allow", deviceauth.Trust{AllowExpired: true}},
+		"expired for a day": {"expired 1d", deviceauth.Trust{ExpiredGrace: 24 * time.Hour}},
+		"client":            {"extended_key_usage client", deviceauth.Trust{}},
+		"any":               {"extended_key_usage any", deviceauth.Trust{AnyExtendedKeyUsage: true}},
+		"generic deny":      {"generic deny", deviceauth.Trust{}},
+		"generic allow":     {"generic allow", deviceauth.Trust{AllowGeneric: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var h Handler
+			raw := adaptHandler(t, "trust snom a.pem {\n"+tt.option+"\n}\nserve /a")
+			if err := json.Unmarshal([]byte(raw), &h); err != nil {
+				t.Fatal(err)
+			}
+			got, err := h.Trusts[0].settings()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got.Identity, tt.want.Vendor = deviceauth.Identity{}, "snom"
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("trust (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// The directive brings the listener wrapper of its site.
+func TestAdaptSite(t *testing.T) {
+	adapter := caddyconfig.GetAdapter("caddyfile")
+	raw, _, err := adapter.Adapt([]byte("prov.example.com {\n\tdevice_profile /x* {\n\t\ttrust snom a.pem\n\t\tserve /a\n\t}\n\trespond done\n}\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"apps":{"http":{"servers":{"srv0":{"listen":[":443"],"listener_wrappers":[{"wrapper":"device_tls"}],"routes":[{"match":[{"host":["prov.example.com"]}],"handle":[{"handler":"subroute","routes":[{"handle":[{"handler":"device_profile","serve":[{"path":"/a"}],"trusts":[{"pem_files":["a.pem"],"vendor":"snom"}]}],"match":[{"path":["/x*"]}]},{"handle":[{"body":"done","handler":"static_response"}]}]}],"terminal":true}]}}}}}`
+	if diff := cmp.Diff(want, string(raw)); diff != "" {
+		t.Errorf("config (-want +got):\n%s", diff)
+	}
+}
+
+// TestAdaptRefuses holds that every slip in the Caddyfile is an error that says
+// what and where.
+func TestAdaptRefuses(t *testing.T) {
+	for name, tt := range map[string]struct{ options, cause string }{
+		"nothing":                  {"", "at least one trust"},
+		"no trust":                 {"serve /a", "at least one trust"},
+		"no serve":                 {"trust snom a.pem", "at least one serve"},
+		"unknown option":           {minimal + "serves /a", `"serves"`},
+		"trust without a label":    {"trust\nserve /a", "argument"},
+		"trust without CA":         {"trust snom\nserve /a", "snom"},
+		"unknown vendor":           {"trust acme a.pem\nserve /a", "no identity preset"},
+		"unknown trust option":     {"trust snom a.pem {\nexpires allow\n}\nserve /a", `"expires"`},
+		"duplicate trust option":   {"trust snom a.pem {\nexpired allow\nexpired deny\n}\nserve /a", "duplicate option expired"},
+		"surplus argument":         {"trust snom a.pem {\nexpired allow deny\n}\nserve /a", "argument"},
+		"missing argument":         {"trust snom a.pem {\nexpired\n}\nserve /a", "argument"},
+		"unexpected block":         {"trust snom a.pem {\nexpired allow {\nx\n}\n}\nserve /a", "block"},
+		"bad signature":            {"trust snom a.pem {\nweakest_signature sha512\n}\nserve /a", "sha512"},
+		"bad RSA size":             {"trust snom a.pem {\nweakest_rsa many\n}\nserve /a", "many"},
+		"RSA below the floor":      {"trust snom a.pem {\nweakest_rsa 512\n}\nserve /a", "512"},
+		"bad expired":              {"trust snom a.pem {\nexpired never\n}\nserve /a", "never"},
+		"negative grace":           {"trust snom a.pem {\nexpired -1h\n}\nserve /a", "-1h"},
+		"bad usage":                {"trust snom a.pem {\nextended_key_usage server\n}\nserve /a", "server"},
+		"bad generic":              {"trust snom a.pem {\ngeneric yes\n}\nserve /a", "yes"},
+		"unknown preset":           {"trust acme a.pem {\nidentity nobody\n}\nserve /a", "nobody"},
+		"surplus preset":           {"trust acme a.pem {\nidentity snom polycom\n}\nserve /a", "argument"},
+		"empty identity":           {"trust acme a.pem {\nidentity {\n}\n}\nserve /a", "identity"},
+		"unknown identity option":  {"trust acme a.pem {\nidentity {\nname CN\n}\n}\nserve /a", `"name"`},
+		"unknown attribute":        {"trust acme a.pem {\nidentity {\nmac MAC\n}\n}\nserve /a", `"MAC"`},
+		"bad regexp":               {"trust acme a.pem {\nidentity {\nmac CN (\n}\n}\nserve /a", "missing closing"},
+		"unknown trust_pool":       {"trust acme {\ntrust_pool nobody\n}\nserve /a", "nobody"},
+		"unknown placeholder":      {"trust snom a.pem\nserve /{device.name}", "{device.name}"},
+		"placeholder of a request": {"trust snom a.pem\nserve /a /{http.request.uri.path}", "{http.request.uri.path}"},
+		"serve without a path":     {"trust snom a.pem\nserve", "argument"},
+		"surplus path":             {"trust snom a.pem\nserve /a /b /c", "argument"},
+		"duplicate serve":          {minimal + "serve /a /b", "duplicate serve rule for /a"},
+		"serve without a slash":    {"trust snom a.pem\nserve a", "slash"},
+		"unknown serve option":     {"trust snom a.pem\nserve /a {\nvendors snom\n}", `"vendors"`},
+		"unknown source":           {minimal + "source nobody", "nobody"},
+		"source without a name":    {minimal + "source", "argument"},
+		"files without a folder":   {minimal + "source files", "folder"},
+		"files, surplus argument":  {minimal + "source files a b", "argument"},
+		"files, unknown option":    {minimal + "source files a {\nroot b\n}", `"root"`},
+		"files, duplicate option":  {minimal + "source files a {\nfs b\nfs c\n}", "duplicate option fs"},
+		"unknown legacy word":      {minimal + "legacy_tls des", `"des"`},
+		"repeated legacy word":     {minimal + "legacy_tls rc4 rc4", `"rc4"`},
+		"duplicate legacy_tls":     {minimal + "legacy_tls\nlegacy_tls", "duplicate option legacy_tls"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := new(Handler).UnmarshalCaddyfile(caddyfile.NewTestDispenser("device_profile {\n" + tt.options + "\n}"))
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if !strings.Contains(err.Error(), tt.cause) || !strings.Contains(err.Error(), "Testfile:") {
+				t.Errorf("error %q names not both the cause (%s) and the line", err, tt.cause)
+			}
+		})
+	}
+}
