@@ -1,0 +1,98 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/device-profile/caddy-device-profile/deviceauth"
+	"github.com/device-profile/caddy-device-profile/internal/lab"
+)
+
+// BenchmarkHandler compares a request for a profile with one for the same file
+// that Caddy's own file server answers: what is more is verification and rules.
+func BenchmarkHandler(b *testing.B) {
+	l, err := lab.Create(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	defer cancel()
+	handler := loadHandler(b, ctx, "device_profile", `{
+		"trusts": [{"vendor": "polycom", "pem_files": ["`+l.Path("device-ca/polycom")+`"]}],
+		"serve": [{"path": "/{device.mac}.cfg", "profile": "/{device.vendor}/{device.mac}.cfg"}],
+		"sources": [{"source": "files", "root": "`+l.Path("profiles")+`"}]
+	}`)
+	handler.(*Handler).logger = zap.NewNop()
+	fileServer := loadHandler(b, ctx, "file_server", `{"root": "`+l.Path("profiles")+`"}`)
+	own, file := "/"+lab.PolycomMAC+".cfg", "/polycom/"+lab.PolycomMAC+".cfg"
+	sent := l.VVX.Certificates()
+
+	b.Run("file_server", func(b *testing.B) { benchmarkVisit(b, fileServer, file, sent) })
+	b.Run("device_profile/again", func(b *testing.B) { benchmarkVisit(b, handler, own, sent) })
+	b.Run("device_profile/first", func(b *testing.B) {
+		// Two phones push each other out of a memory that has room for one.
+		h := *handler.(*Handler)
+		trust, err := h.Trusts[0].load(ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if h.verifier, err = deviceauth.NewVerifier(deviceauth.Config{Trusts: []deviceauth.Trust{trust}, CacheSize: 1}); err != nil {
+			b.Fatal(err)
+		}
+		other, err := l.PolycomIssuing.Issue(pkix.Name{CommonName: "0004f2ddeeff"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			b.StopTimer()
+			if _, err := h.verifier.Verify(other.Certificates()); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+			visitOnce(b, &h, own, sent)
+		}
+	})
+}
+
+func loadHandler(b *testing.B, ctx caddy.Context, name, config string) caddyhttp.MiddlewareHandler {
+	b.Helper()
+	module, err := ctx.LoadModuleByID("http.handlers."+name, json.RawMessage(config))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return module.(caddyhttp.MiddlewareHandler)
+}
+
+func benchmarkVisit(b *testing.B, h caddyhttp.MiddlewareHandler, path string, sent []*x509.Certificate) {
+	b.ReportAllocs()
+	for b.Loop() {
+		visitOnce(b, h, path, sent)
+	}
+}
+
+func visitOnce(b *testing.B, h caddyhttp.MiddlewareHandler, path string, sent []*x509.Certificate) {
+	req := httptest.NewRequest(http.MethodGet, "https://"+lab.Site+path, nil)
+	req.TLS = &tls.ConnectionState{Version: tls.VersionTLS12, PeerCertificates: sent}
+	repl := caddyhttp.NewTestReplacer(req)
+	ctx := context.WithValue(req.Context(), caddy.ReplacerCtxKey, repl)
+	ctx = context.WithValue(ctx, caddyhttp.OriginalRequestCtxKey, *req)
+	req = req.WithContext(ctx)
+	rec := httptest.NewRecorder()
+	if err := h.ServeHTTP(rec, req, nil); err != nil {
+		b.Fatal(err)
+	}
+	if rec.Code != http.StatusOK {
+		b.Fatalf("status %d", rec.Code)
+	}
+}
