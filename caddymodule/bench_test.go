@@ -27,11 +27,7 @@ func BenchmarkHandler(b *testing.B) {
 	}
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
 	defer cancel()
-	handler := loadHandler(b, ctx, "device_profile", `{
-		"trusts": [{"vendor": "polycom", "pem_files": ["`+l.Path("device-ca/polycom")+`"]}],
-		"serve": [{"path": "/{device.mac}.cfg", "profile": "/{device.vendor}/{device.mac}.cfg"}],
-		"sources": [{"source": "files", "root": "`+l.Path("profiles")+`"}]
-	}`)
+	handler := polycomHandler(b, ctx, l)
 	handler.(*Handler).logger = zap.NewNop()
 	fileServer := loadHandler(b, ctx, "file_server", `{"root": "`+l.Path("profiles")+`"}`)
 	own, file := "/"+lab.PolycomMAC+".cfg", "/polycom/"+lab.PolycomMAC+".cfg"
@@ -65,7 +61,17 @@ func BenchmarkHandler(b *testing.B) {
 	})
 }
 
-func loadHandler(b *testing.B, ctx caddy.Context, name, config string) caddyhttp.MiddlewareHandler {
+// polycomHandler serves the lab's profiles to its Polycom phones.
+func polycomHandler(b testing.TB, ctx caddy.Context, l *lab.Lab) caddyhttp.MiddlewareHandler {
+	b.Helper()
+	return loadHandler(b, ctx, "device_profile", `{
+		"trusts": [{"vendor": "polycom", "pem_files": ["`+l.Path("device-ca/polycom")+`"]}],
+		"serve": [{"path": "/{device.mac}.cfg", "profile": "/{device.vendor}/{device.mac}.cfg"}],
+		"sources": [{"source": "files", "root": "`+l.Path("profiles")+`"}]
+	}`)
+}
+
+func loadHandler(b testing.TB, ctx caddy.Context, name, config string) caddyhttp.MiddlewareHandler {
 	b.Helper()
 	module, err := ctx.LoadModuleByID("http.handlers."+name, json.RawMessage(config))
 	if err != nil {
@@ -81,11 +87,15 @@ func benchmarkVisit(b *testing.B, h caddyhttp.MiddlewareHandler, path string, se
 	}
 }
 
-func visitOnce(b *testing.B, h caddyhttp.MiddlewareHandler, path string, sent []*x509.Certificate) {
-	req := httptest.NewRequest(http.MethodGet, "https://"+lab.Site+path, nil)
+func visitOnce(b testing.TB, h caddyhttp.MiddlewareHandler, path string, sent []*x509.Certificate) {
+	visitIn(b, context.Background(), h, path, sent)
+}
+
+func visitIn(b testing.TB, ctx context.Context, h caddyhttp.MiddlewareHandler, path string, sent []*x509.Certificate) {
+	req := httptest.NewRequestWithContext(ctx, http.MethodGet, "https://"+lab.Site+path, nil)
 	req.TLS = &tls.ConnectionState{Version: tls.VersionTLS12, PeerCertificates: sent}
 	repl := caddyhttp.NewTestReplacer(req)
-	ctx := context.WithValue(req.Context(), caddy.ReplacerCtxKey, repl)
+	ctx = context.WithValue(req.Context(), caddy.ReplacerCtxKey, repl)
 	ctx = context.WithValue(ctx, caddyhttp.OriginalRequestCtxKey, *req)
 	req = req.WithContext(ctx)
 	rec := httptest.NewRecorder()

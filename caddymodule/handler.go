@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -225,7 +226,9 @@ func (h *Handler) serve(v *visit, w http.ResponseWriter, r *http.Request, next c
 	if h.source == nil {
 		return v.passOn(w, r, next)
 	}
-	profile, err := h.source.Open(r.Context(), v.request())
+	// A phone may end its sending side after the request, which net/http takes
+	// for a phone that has gone. Sources have deadlines of their own.
+	profile, err := h.source.Open(context.WithoutCancel(r.Context()), v.request())
 	if err != nil {
 		return v.refuse(w, err)
 	}

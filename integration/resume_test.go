@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	dt "github.com/device-profile/caddy-device-profile/deviceauth/deviceauthtest"
 	"github.com/device-profile/caddy-device-profile/internal/lab"
@@ -49,6 +50,15 @@ func resumingClient(phone *dt.Identity, version uint16) *http.Client {
 
 func (s *server) get(t *testing.T, client *http.Client, path string) (status int, body string, resumed bool) {
 	t.Helper()
+	status, body, resumed, err := s.tryGet(t, client, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status, body, resumed
+}
+
+func (s *server) tryGet(t *testing.T, client *http.Client, path string) (status int, body string, resumed bool, err error) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+s.address()+path, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -56,10 +66,24 @@ func (s *server) get(t *testing.T, client *http.Client, path string) (status int
 	req.Host = lab.Site
 	resp, err := client.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		return 0, "", false, err
 	}
 	defer resp.Body.Close()
-	return resp.StatusCode, readAll(t, resp.Body), resp.TLS.DidResume
+	return resp.StatusCode, readAll(t, resp.Body), resp.TLS.DidResume, nil
+}
+
+// awaitStatus asks until the answer has the status. While a server is replaced,
+// the old one may answer a last time, or hang up.
+func (s *server) awaitStatus(t *testing.T, client *http.Client, path string, want int) {
+	t.Helper()
+	var status int
+	var err error
+	for ctx := timeout(t); ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+		if status, _, _, err = s.tryGet(t, client, path); err == nil && status == want {
+			return
+		}
+	}
+	t.Fatalf("%s: got %d, %v, want %d in the end", path, status, err, want)
 }
 
 // TestResumedSession holds that a resumed session is worth no more than the
@@ -88,6 +112,8 @@ func TestResumedSession(t *testing.T) {
 			if err := s.load(replace(resumeSite, "TRUST", "")); err != nil {
 				t.Fatal(err)
 			}
+			// The replaced server may still take a connection or two.
+			s.awaitStatus(t, resumingClient(l.VVX, version), own, 403)
 			visit(own, true, 403, "untrusted")
 		})
 	}

@@ -1,0 +1,25 @@
+package caddymodule
+
+import (
+	"context"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/device-profile/caddy-device-profile/internal/lab"
+)
+
+// A client that ends its sending side after the request, as GnuTLS does at the
+// end of its input, is no client that has gone.
+func TestHalfClosed(t *testing.T) {
+	l, err := lab.Create(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	defer cancel()
+	handler := polycomHandler(t, ctx, l)
+	request, halfClose := context.WithCancel(t.Context())
+	halfClose()
+	visitIn(t, request, handler, "/"+lab.PolycomMAC+".cfg", l.VVX.Certificates())
+}
