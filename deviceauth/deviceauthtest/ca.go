@@ -13,7 +13,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"time"
 )
@@ -55,6 +57,18 @@ func ECDSA(curve elliptic.Curve) Option {
 
 // Key uses a key that there is already.
 func Key(key crypto.Signer) Option { return func(s *settings) { s.key = key } }
+
+// For makes the certificate for a public key whose private key somebody else has,
+// as a CA does with a CSR.
+func For(public crypto.PublicKey) Option { return Key(publicOnly{public}) }
+
+type publicOnly struct{ public crypto.PublicKey }
+
+func (p publicOnly) Public() crypto.PublicKey { return p.public }
+
+func (publicOnly) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("somebody else has the private key")
+}
 
 // Hash signs the certificate with crypto.MD5, SHA1, SHA256 (the default),
 // SHA384 or SHA512.
