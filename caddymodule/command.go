@@ -10,7 +10,7 @@ func init() {
 		Name:  "device",
 		Short: "Gives phones their provisioning profiles by their factory certificates",
 		CobraFunc: func(cmd *cobra.Command) {
-			cmd.AddCommand(newDemoCommand(), newInspectCommand())
+			cmd.AddCommand(newDemoCommand(), newInspectCommand(), newCSRCommand(), newInstallCommand(), newSitesCommand())
 		},
 	})
 }

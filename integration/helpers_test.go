@@ -40,7 +40,7 @@ func plainHTTP(t *testing.T, port int, path string) reply {
 	return parseReply(string(out))
 }
 
-func readAll(t *testing.T, r io.Reader) string {
+func readAll(t testing.TB, r io.Reader) string {
 	t.Helper()
 	data, err := io.ReadAll(r)
 	if err != nil {

@@ -10,7 +10,14 @@ import (
 // TestNoGoroutineLeft holds that reloads and a stop leave nothing running.
 func TestNoGoroutineLeft(t *testing.T) {
 	l := newLab(t)
-	site := replace(twoSites, "LEGACY", "legacy_tls")
+	site := replace(twoSites, "LEGACY", "legacy_tls") + `
+pv.example.com:PORT {
+	bind 127.0.0.1
+	tls {
+		get_certificate csr pv.example.com
+	}
+}
+`
 	run := func() {
 		s := startServer(t, l, site)
 		clients[0].ask(t, s, ciscoPhone("1.2", "")).want(t, 200, "")

@@ -123,6 +123,9 @@ func (c *Config) check() error {
 // FQDN returns the site's name, in lower case and ASCII.
 func (s *Site) FQDN() string { return s.config.FQDN }
 
+// Names returns the further names of the certificate that is asked for.
+func (s *Site) Names() []string { return s.config.Names }
+
 // Certificate returns what is to be served: the installed certificate, or a
 // self-signed one before there is one. It costs nothing.
 func (s *Site) Certificate() *tls.Certificate { return s.state.Load().serve }

@@ -1,0 +1,202 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddytls"
+	"go.uber.org/zap"
+
+	"github.com/device-profile/caddy-device-profile/sitecert"
+)
+
+func init() {
+	caddy.RegisterModule(new(adminAPI))
+}
+
+// adminAPI adds endpoints to Caddy's admin API, for the sites whose certificate
+// comes from `get_certificate csr` in the running config:
+//
+//	GET  /device_profile/sites                      states, as JSON
+//	GET  /device_profile/sites/<fqdn>               one site's state, as JSON
+//	GET  /device_profile/sites/<fqdn>/csr           the CSR to be signed, in PEM
+//	PUT  /device_profile/sites/<fqdn>/certificate   installs a certificate; its state, as JSON
+//	POST /device_profile/sites/<fqdn>/renewal       prepares a renewal; its CSR, in PEM
+//
+// Errors are JSON with `error`, a sentence, and for a refused certificate with
+// `reason`, a word. No endpoint tells anything of a private key.
+type adminAPI struct {
+	logger *zap.Logger
+}
+
+// CaddyModule returns the Caddy module information.
+func (*adminAPI) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "admin.api.device_profile",
+		New: func() caddy.Module { return new(adminAPI) },
+	}
+}
+
+// Provision sets the module up.
+func (a *adminAPI) Provision(ctx caddy.Context) error {
+	a.logger = ctx.Logger(a)
+	return nil
+}
+
+const sitesPath = "/device_profile/sites"
+
+// Routes returns the endpoints.
+func (a *adminAPI) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{
+		{Pattern: sitesPath, Handler: caddy.AdminHandlerFunc(a.serveSites)},
+		{Pattern: sitesPath + "/{fqdn}", Handler: caddy.AdminHandlerFunc(a.serveSite)},
+		{Pattern: sitesPath + "/{fqdn}/csr", Handler: caddy.AdminHandlerFunc(a.serveCSR)},
+		{Pattern: sitesPath + "/{fqdn}/certificate", Handler: caddy.AdminHandlerFunc(a.serveCertificate)},
+		{Pattern: sitesPath + "/{fqdn}/renewal", Handler: caddy.AdminHandlerFunc(a.serveRenewal)},
+	}
+}
+
+func (a *adminAPI) serveSites(w http.ResponseWriter, r *http.Request) error {
+	if err := allow(w, r, http.MethodGet); err != nil {
+		return err
+	}
+	statuses := []sitecert.Status{}
+	for _, site := range runningSites() {
+		statuses = append(statuses, site.Status())
+	}
+	return writeJSON(w, http.StatusOK, statuses)
+}
+
+func (a *adminAPI) serveSite(w http.ResponseWriter, r *http.Request) error {
+	site, err := requestedSite(w, r, http.MethodGet)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, site.Status())
+}
+
+func (a *adminAPI) serveCSR(w http.ResponseWriter, r *http.Request) error {
+	site, err := requestedSite(w, r, http.MethodGet)
+	if err != nil {
+		return err
+	}
+	return writeCSR(w, site.CSR())
+}
+
+func (a *adminAPI) serveRenewal(w http.ResponseWriter, r *http.Request) error {
+	site, err := requestedSite(w, r, http.MethodPost)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), storageTimeout)
+	defer cancel()
+	csr, err := site.Renew(ctx)
+	if err != nil {
+		return err
+	}
+	a.logger.Info("renewal prepared", zap.String("site", site.FQDN()))
+	return writeCSR(w, csr)
+}
+
+func (a *adminAPI) serveCertificate(w http.ResponseWriter, r *http.Request) error {
+	site, err := requestedSite(w, r, http.MethodPut)
+	if err != nil {
+		return err
+	}
+	upload, err := io.ReadAll(io.LimitReader(r.Body, sitecert.MaxUpload+1))
+	if err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("reading the upload: %w", err)}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), storageTimeout)
+	defer cancel()
+	status, err := site.Install(ctx, upload)
+	if refusal, ok := errors.AsType[*sitecert.Refusal](err); ok {
+		a.logger.Warn("certificate refused", zap.String("site", site.FQDN()), zap.String("reason", string(refusal.Reason)), zap.String("detail", refusal.Detail))
+		return writeJSON(w, refusalStatus(refusal), map[string]string{"error": refusal.Detail, "reason": string(refusal.Reason)})
+	}
+	if err != nil {
+		return err
+	}
+	a.logger.Info("certificate installed", zap.String("site", site.FQDN()), zap.String("issuer", status.Issuer), zap.Time("not_after", status.NotAfter))
+	return writeJSON(w, http.StatusOK, status)
+}
+
+func refusalStatus(refusal *sitecert.Refusal) int {
+	if refusal.Reason == sitecert.ReasonTooLarge {
+		return http.StatusRequestEntityTooLarge
+	}
+	return http.StatusUnprocessableEntity
+}
+
+// runningSites returns the sites of the running config, by name. It asks for the
+// running config each time: after a reload that failed, this API still belongs to
+// the config that did not come to run.
+func runningSites() []*sitecert.Site {
+	app, err := caddy.ActiveContext().AppIfConfigured("tls")
+	if err != nil {
+		return nil
+	}
+	automation := app.(*caddytls.TLS).Automation
+	if automation == nil {
+		return nil
+	}
+	sites := make(map[string]*sitecert.Site)
+	for _, policy := range automation.Policies {
+		for _, manager := range policy.Managers {
+			if c, ok := manager.(*CSR); ok {
+				sites[c.site.FQDN()] = c.site
+			}
+		}
+	}
+	var sorted []*sitecert.Site
+	for _, name := range sortedKeys(sites) {
+		sorted = append(sorted, sites[name])
+	}
+	return sorted
+}
+
+// requestedSite returns the site that the request's path names.
+func requestedSite(w http.ResponseWriter, r *http.Request, method string) (*sitecert.Site, error) {
+	if err := allow(w, r, method); err != nil {
+		return nil, err
+	}
+	name, sites := r.PathValue("fqdn"), runningSites()
+	at := slices.IndexFunc(sites, func(s *sitecert.Site) bool { return s.FQDN() == asciiName(name) })
+	if at < 0 {
+		return nil, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("no site of the running config has get_certificate csr %q", name)}
+	}
+	return sites[at], nil
+}
+
+func allow(w http.ResponseWriter, r *http.Request, method string) error {
+	if r.Method == method || method == http.MethodGet && r.Method == http.MethodHead {
+		return nil
+	}
+	w.Header().Set("Allow", method)
+	return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("method %s is not allowed here, only %s", r.Method, method)}
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	return json.NewEncoder(w).Encode(value)
+}
+
+func writeCSR(w http.ResponseWriter, csr string) error {
+	w.Header().Set("Content-Type", "application/pkcs10") // RFC 5967
+	_, err := io.Copy(w, strings.NewReader(csr))
+	return err
+}
+
+// Interface guards.
+var (
+	_ caddy.Provisioner = (*adminAPI)(nil)
+	_ caddy.AdminRouter = (*adminAPI)(nil)
+)
