@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -131,4 +132,19 @@ func readFile(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+// The demo makes its lab nowhere but in a folder of its own.
+func TestDemoSparesOtherFolders(t *testing.T) {
+	dir := t.TempDir()
+	mine := filepath.Join(dir, "Caddyfile")
+	if err := os.WriteFile(mine, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run(t, "demo", "--dir", dir); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("got %v, want an error that names the folder", err)
+	}
+	if data, err := os.ReadFile(mine); err != nil || string(data) != "mine" {
+		t.Errorf("the file in it is %q, %v", data, err)
+	}
 }

@@ -107,8 +107,9 @@ func (c *CSR) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("getting the events app: %w", err)
 	}
+	events := app.(*caddyevents.App)
 	expiring := func(status sitecert.Status) {
-		app.(*caddyevents.App).Emit(ctx, "device_site_certificate_expiring", map[string]any{
+		events.Emit(ctx, "device_site_certificate_expiring", map[string]any{
 			"fqdn": status.FQDN, "state": string(status.State), "not_after": status.NotAfter,
 		})
 	}
@@ -118,7 +119,18 @@ func (c *CSR) Provision(ctx caddy.Context) error {
 	}
 	var watching context.Context
 	watching, c.stop = context.WithCancel(ctx)
-	c.watch.Go(func() { c.site.Watch(watching, refresh, expiring) })
+	// Before the config runs, nobody would hear the event.
+	return events.On("started", eventFunc(func() {
+		c.watch.Go(func() { c.site.Watch(watching, refresh, expiring) })
+	}))
+}
+
+// eventFunc is a function that handles an event.
+type eventFunc func()
+
+// Handle calls f.
+func (f eventFunc) Handle(context.Context, caddy.Event) error {
+	f()
 	return nil
 }
 

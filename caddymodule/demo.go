@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 
@@ -116,7 +117,9 @@ func play(out io.Writer, l *lab.Lab, port int) (wrong int) {
 	return wrong
 }
 
+// printHints prints lines for a shell.
 func printHints(out io.Writer, l *lab.Lab, port int) {
+	dir := "'" + strings.ReplaceAll(l.Dir, "'", `'\''`) + "'"
 	fmt.Fprintf(out, `
 The server goes on; Ctrl+C ends it. Its log: %[1]s/caddy.log
 
@@ -129,5 +132,5 @@ A phone of 2008 connects (TLS 1.0, RSA key exchange, no server name):
 
 Why would it get something, or not?
   caddy device inspect %[1]s/phones/generic.pem --config %[1]s/Caddyfile --path /%[6]s.xml
-`, l.Dir, lab.Site, port, lab.PolycomMAC, lab.YealinkMAC, lab.CiscoMAC)
+`, dir, lab.Site, port, lab.PolycomMAC, lab.YealinkMAC, lab.CiscoMAC)
 }

@@ -90,10 +90,14 @@ func (d *DeviceTLS) Provision(ctx caddy.Context) error {
 	}
 	d.server = srv
 	sites := findSites(srv)
-	d.guard = &guard{sites: sites}
+	d.guard = &guard{sites: sites, logger: d.logger}
 	srv.Routes = slices.Insert(srv.Routes, 0, caddyhttp.Route{Handlers: []caddyhttp.MiddlewareHandler{d.guard}})
-	if len(sites.phones) == 0 || len(srv.TLSConnPolicies) == 0 {
-		return nil // no TLS; the handler refuses
+	if len(sites.phones) == 0 {
+		return nil
+	}
+	if len(srv.TLSConnPolicies) == 0 {
+		d.logger.Warn("the server has no TLS: device_profile refuses every request to it (no_tls)", zap.Strings("listen", srv.Listen))
+		return nil
 	}
 	if err := d.addPolicies(); err != nil {
 		return err

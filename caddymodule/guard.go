@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 )
 
 // guard is the first handler of a server with phones' sites. A client chooses
@@ -18,6 +19,7 @@ import (
 type guard struct {
 	sites    *siteMap
 	handlers []*Handler // those of the server
+	logger   *zap.Logger
 }
 
 // guardOf returns the server's guard, or nil if it has no device_tls wrapper.
@@ -35,6 +37,9 @@ var errMisdirected = errors.New("this host is not served over a connection made 
 // connection.
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !g.allows(r) {
+		g.logger.Warn("request misdirected",
+			zap.String("host", r.Host), zap.String("server_name", r.TLS.ServerName), zap.Int("status", http.StatusMisdirectedRequest),
+			zap.String("path", r.URL.Path), zap.String("tls_version", versionName(r.TLS.Version)), zap.String("remote_ip", remoteIP(r)))
 		return caddyhttp.Error(http.StatusMisdirectedRequest, errMisdirected)
 	}
 	return next.ServeHTTP(w, r)

@@ -194,8 +194,9 @@ func (h *Handler) register(ctx caddy.Context) error {
 	}
 	guard := guardOf(srv)
 	if guard == nil {
-		return errors.New("its server has no device_tls listener wrapper, so phones would never be asked for their certificates: " +
-			"the servers global option replaces the wrappers of its sites; put listener_wrappers { device_tls } into it")
+		return errors.New("its server has no device_tls listener wrapper, so phones would never be asked for their certificates. " +
+			"In a Caddyfile, device_profile must stand in the site itself, not in handle or route; and a servers global option, " +
+			"which replaces the wrappers of its sites, must name it: listener_wrappers { device_tls }")
 	}
 	guard.handlers = append(guard.handlers, h)
 	return nil
@@ -203,7 +204,7 @@ func (h *Handler) register(ctx caddy.Context) error {
 
 // ServeHTTP decides on one request and answers it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	v := &visit{start: time.Now()}
+	v := &visit{start: time.Now(), path: r.URL.Path}
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	repl.Map(v.placeholder)
 	err := h.serve(v, w, r, next)

@@ -36,7 +36,8 @@ trust that vouches for the phone, its identity, what is weak about it, and with
 --path the rule, the profile and the source that has it, or the reason for the
 refusal. The config is loaded but not run; profiles are looked for where it says.
 
-It exits with 0 only if the phone is served by one of them.`,
+With --config, it exits with 0 only if one of them serves the phone, or, without
+--path, accepts its certificate.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cmd.SilenceUsage = true
@@ -97,7 +98,9 @@ func readChain(file string) ([]*x509.Certificate, error) {
 		certs = append(certs, cert)
 	}
 	if len(certs) == 0 {
-		return nil, fmt.Errorf("%s: holds no certificate in PEM", file)
+		if certs, err = x509.ParseCertificates(data); err != nil || len(certs) == 0 {
+			return nil, fmt.Errorf("%s: holds no certificate in PEM or DER", file)
+		}
 	}
 	return certs, nil
 }
@@ -170,7 +173,9 @@ func printCertificate(out io.Writer, certs []*x509.Certificate) {
 	w.field("valid", cert.NotBefore.UTC().Format(time.DateOnly)+" to "+cert.NotAfter.UTC().Format(time.DateOnly))
 	w.field("key", deviceauth.KeyString(cert))
 	w.field("signature", cert.SignatureAlgorithm.String())
-	w.field("sent with it", fmt.Sprintf("%d more", len(certs)-1))
+	for _, more := range certs[1:] {
+		w.field("sent with it", fmt.Sprintf("%s, issued by %s", more.Subject, more.Issuer))
+	}
 }
 
 // printPresets says what the known vendors' rules find in the certificate.

@@ -59,7 +59,7 @@ func (v *visit) logFields(r *http.Request, err error) []zap.Field {
 		add("vendor", device.Vendor)
 		add("fingerprint", device.Fingerprint)
 	}
-	add("path", r.URL.Path)
+	add("path", v.path)
 	add("profile", v.name.String())
 	add("source", v.source)
 	if r.TLS != nil {

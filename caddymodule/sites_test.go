@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
 )
 
 // route is a top-level route as a server has it when its listener wrappers are
@@ -110,7 +111,7 @@ func TestFindSites(t *testing.T) {
 }
 
 func TestGuard(t *testing.T) {
-	g := &guard{sites: findSites(&caddyhttp.Server{Routes: []caddyhttp.Route{
+	g := &guard{logger: zap.NewNop(), sites: findSites(&caddyhttp.Server{Routes: []caddyhttp.Route{
 		route(legacy1, "old.example.com"), route(device1, "new.example.com"), route(plain1, "www.example.com"),
 	}})}
 	modern := tls.ConnectionState{Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256}

@@ -55,6 +55,10 @@ func (s *FilesSource) Provision(ctx caddy.Context) error {
 		return nil
 	}
 	name := repl.ReplaceKnown(s.FileSystem, "")
+	// The app that declares them may not be loaded yet.
+	if _, err := ctx.AppIfConfigured("caddy.filesystems"); err != nil && !errors.Is(err, caddy.ErrNotConfigured) {
+		return fmt.Errorf("source files: %w", err)
+	}
 	fsys, ok := ctx.FileSystems().Get(name)
 	if !ok {
 		return fmt.Errorf("source files: no file system is called %q; declare it with the filesystem global option", name)

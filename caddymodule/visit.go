@@ -30,6 +30,7 @@ const retryAfter = "120"
 // visit is one request on its way from certificate to answer.
 type visit struct {
 	start   time.Time
+	path    string             // as requested; the request's own may be rewritten
 	device  *deviceauth.Device // set once verified
 	rule    *serveRule         // the rule that gives the path
 	name    profilesrc.Name    // the profile that the rule names
@@ -100,6 +101,7 @@ func (v *visit) request() profilesrc.Request {
 // passOn lets the next handler answer for the profile's path.
 func (v *visit) passOn(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	r.URL.Path, r.URL.RawPath = "/"+v.name.String(), ""
+	r.URL.RawQuery = "" // a back end could take another device's name from it
 	r.RequestURI = r.URL.RequestURI()
 	v.source = "next"
 	rec := caddyhttp.NewResponseRecorder(w, nil, nil)

@@ -35,7 +35,7 @@ func named(cert *x509.Certificate) namedCert {
 type budget struct{ checks int }
 
 var (
-	errNoIssuer = errors.New("no trust anchor vouches for its issuer")
+	errNoIssuer = errors.New("there is no CA of that name among the trusts")
 	errBudget   = fmt.Errorf("more than %d signatures would have to be checked", maxSignatureChecks)
 )
 
@@ -49,7 +49,7 @@ func (a *anchorSet) paths(sent []namedCert, b *budget, yield func(path) bool) er
 		return nil
 	}
 	if s.fault == nil {
-		return fmt.Errorf("issuer %s: %w", sent[0].Issuer, errNoIssuer)
+		return fmt.Errorf("%s says to be issued by %s: %w", sent[0].Subject, sent[0].Issuer, errNoIssuer)
 	}
 	return s.fault
 }

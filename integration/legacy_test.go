@@ -90,7 +90,7 @@ func TestSHA1Handshake(t *testing.T) {
 		p.sha1 = true
 		c.ask(t, s, p).want(t, 200, "")
 	}
-	if len(s.logged(t, "SHA-1 handshake signatures are accepted")) == 0 {
+	if len(s.awaitLogged(t, "SHA-1 handshake signatures are accepted")) == 0 {
 		t.Error("the log does not say that SHA-1 handshake signatures are accepted")
 	}
 }

@@ -105,10 +105,12 @@ func TestRefusals(t *testing.T) {
 	for _, c := range clients {
 		for _, tt := range tests {
 			t.Run(c.name+"/"+tt.name, func(t *testing.T) {
-				before := len(s.logged(t, `"logger":"http.handlers.device_profile"`, `"status":`))
+				logged := func() []string { return s.logged(t, `"logger":"http.handlers.device_profile"`, `"status":`) }
+				before := len(logged())
 				p := phone{cert: tt.cert, version: "1.2", sni: lab.Site, path: tt.path, method: tt.method}
 				c.ask(t, s, p).want(t, tt.status, tt.reason)
-				records := s.logged(t, `"logger":"http.handlers.device_profile"`, `"status":`)[before:]
+				within(t, 5*time.Second, "a record of it", func() bool { return len(logged()) > before })
+				records := logged()[before:]
 				if len(records) != 1 {
 					t.Fatalf("%d log records, want 1:\n%s", len(records), records)
 				}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -95,6 +96,17 @@ func keepTickets(config []byte) []byte {
 }
 
 func (s *server) address() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+
+// awaitLogged is logged, but waits for the first one: a record is written after
+// the answer that it is about.
+func (s *server) awaitLogged(t *testing.T, words ...string) (found []string) {
+	t.Helper()
+	within(t, 5*time.Second, fmt.Sprintf("a record with %q", words), func() bool {
+		found = s.logged(t, words...)
+		return len(found) > 0
+	})
+	return found
+}
 
 // logged returns the records in the server's log that hold all of the words.
 func (s *server) logged(t *testing.T, words ...string) []string {

@@ -11,6 +11,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -53,11 +54,28 @@ type Lab struct {
 	SiteCA *deviceauthtest.Identity
 }
 
+// marker is the file by which a lab's folder is known.
+const marker = "this-folder-is-a-lab"
+
+// claim refuses a folder with anything else in it than an earlier lab.
+func (l *Lab) claim() error {
+	entries, err := os.ReadDir(l.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(entries) > 0 {
+		if _, err := os.Stat(l.Path(marker)); err != nil {
+			return fmt.Errorf("%s is not empty, and no earlier lab", l.Dir)
+		}
+	}
+	return l.Write(marker, []byte("Made anew by each demonstration: keep nothing here.\n"))
+}
+
 // Create fills a folder with a lab. The folder is made if need be; what an
 // earlier lab left there is replaced.
 func Create(dir string) (*Lab, error) {
 	l := &Lab{Dir: dir}
-	steps := []func() error{l.makeCAs, l.makePhones, l.makeSites, l.writeProfiles}
+	steps := []func() error{l.claim, l.makeCAs, l.makePhones, l.makeSites, l.writeProfiles}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("making the lab: %w", err)
