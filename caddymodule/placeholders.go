@@ -43,16 +43,3 @@ func deviceValue(d *deviceauth.Device, name string) (value string, known bool) {
 	}
 	return "", false
 }
-
-// deviceValues returns all of rulePlaceholders that the device has a value
-// for, named without braces.
-func deviceValues(d *deviceauth.Device) map[string]string {
-	values := make(map[string]string, len(rulePlaceholders))
-	for _, p := range rulePlaceholders {
-		name := strings.Trim(p, "{}")
-		if value, _ := deviceValue(d, name); value != "" {
-			values[name] = value
-		}
-	}
-	return values
-}

@@ -32,6 +32,9 @@ type serveRule struct {
 	path     []token
 	profile  []token
 	needsMAC bool // it can match only devices that have a MAC
+	// usesDevice is set if the profile's name or the right to it depends on who
+	// asks.
+	usesDevice bool
 }
 
 // token is one piece of a pattern.
@@ -66,7 +69,8 @@ func (r ServeRule) compile() (*serveRule, error) {
 		return nil, fmt.Errorf("serve %q: profile path %q has %d *, the request path only %d", r.Path, r.Profile, wants, has)
 	}
 	needsMAC := usesMAC(path) || usesMAC(profile)
-	return &serveRule{source: r, path: path, profile: profile, needsMAC: needsMAC}, nil
+	usesDevice := hasPlaceholder(path) || hasPlaceholder(profile)
+	return &serveRule{source: r, path: path, profile: profile, needsMAC: needsMAC, usesDevice: usesDevice}, nil
 }
 
 // parsePattern splits a pattern into tokens.
@@ -168,6 +172,10 @@ func usesMAC(tokens []token) bool {
 	return slices.ContainsFunc(tokens, func(t token) bool {
 		return t.kind == placeholder && strings.HasPrefix(t.text, "device.mac")
 	})
+}
+
+func hasPlaceholder(tokens []token) bool {
+	return slices.ContainsFunc(tokens, func(t token) bool { return t.kind == placeholder })
 }
 
 // sharesMACs reports whether the rule gives one profile to whichever vendor's

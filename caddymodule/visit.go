@@ -95,7 +95,22 @@ func (h *Handler) findProfile(d *deviceauth.Device, path string) (*serveRule, pr
 
 // request is what the sources are asked.
 func (v *visit) request() profilesrc.Request {
-	return profilesrc.Request{Name: v.name, Device: deviceValues(v.device)}
+	req := profilesrc.Request{Name: v.name, Device: v.deviceValue}
+	if v.rule.usesDevice {
+		req.Identity = v.device.Vendor + " " + v.device.Fingerprint
+		if v.device.HasMAC {
+			// A phone may get another certificate, but stays the same phone.
+			req.Identity = v.device.Vendor + " " + v.device.MAC.String()
+		}
+	}
+	return req
+}
+
+// deviceValue returns the value of one of rulePlaceholders, named without
+// braces, or "".
+func (v *visit) deviceValue(name string) string {
+	value, _ := deviceValue(v.device, name)
+	return value
 }
 
 // passOn lets the next handler answer for the profile's path.

@@ -11,6 +11,9 @@ import (
 // profile: it is down, too slow, or overloaded. Asking again later may help.
 var ErrUnavailable = errors.New("source unavailable")
 
+// ErrNotModified means that the answer is still the request's Known one.
+var ErrNotModified = errors.New("profile not modified")
+
 // Source gives profiles by name.
 type Source interface {
 	// Open returns the profile that req names. The caller closes its Body.
@@ -26,9 +29,25 @@ type Source interface {
 type Request struct {
 	// Name is the profile's name.
 	Name Name
-	// Device holds what was verified of the asking device, by placeholder
-	// name ("device.mac"), for sources that tell their back end who asks.
-	Device map[string]string
+	// Device returns what was verified of the asking device, by placeholder
+	// name ("device.mac"), or "" if it has no such value. It is for sources that
+	// tell their back end who asks. It is nil if nobody does.
+	Device func(placeholder string) string
+	// Identity tells the asking device from all others. It is empty if the rule
+	// that gives the name is free of the device, so that others may share the
+	// answer.
+	Identity string
+	// Known is an earlier answer that the asker still has. A source that finds
+	// its own answer unchanged returns ErrNotModified. Default: none.
+	Known *Profile
+}
+
+// value returns a value of the asking device.
+func (r Request) value(placeholder string) string {
+	if r.Device == nil {
+		return ""
+	}
+	return r.Device(placeholder)
 }
 
 // Profile is a source's answer.
@@ -47,4 +66,11 @@ type Profile struct {
 	ContentEncoding string
 	// Source names the source that gave the profile, for logs.
 	Source string
+
+	// Cached is set if the answer is from a cache, Age old by then.
+	Cached bool
+	Age    time.Duration
+	// Stale is set if a cache gave its last known answer because the sources
+	// could not tell; it is their error.
+	Stale error
 }
