@@ -17,7 +17,7 @@ import (
 // conditional requests, no copying. Others are streamed.
 func (v *visit) answer(w http.ResponseWriter, r *http.Request, p *profilesrc.Profile) error {
 	defer p.Body.Close()
-	v.source = p.Source
+	v.source, v.stale, v.age = p.Source, p.Stale, p.Age
 	content := p.Body.(io.Reader)
 	seeker, seekable := p.Body.(io.ReadSeeker)
 	mediaType := p.ContentType
@@ -35,6 +35,9 @@ func (v *visit) answer(w http.ResponseWriter, r *http.Request, p *profilesrc.Pro
 	header.Set("Content-Type", mediaType)
 	setIfAny(header, "ETag", p.ETag)
 	setIfAny(header, "Content-Encoding", p.ContentEncoding)
+	if p.Cached {
+		header.Set("Age", strconv.FormatInt(int64(p.Age.Seconds()), 10))
+	}
 	rec := caddyhttp.NewResponseRecorder(w, nil, nil)
 	if seekable {
 		http.ServeContent(rec, r, "", p.ModTime, seeker)

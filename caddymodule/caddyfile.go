@@ -40,6 +40,13 @@ func init() {
 //			vendor <label>...
 //		}
 //		source <module> ...
+//		cache {
+//			refresh      <duration>
+//			grace_period <duration>
+//			max_size     <size>
+//			max_entry    <size>
+//			persist      <folder>
+//		}
 //		legacy_tls [rc4] [3des]
 //	}
 //
@@ -76,6 +83,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = h.unmarshalServe(d)
 		case "source":
 			err = h.unmarshalSource(d)
+		case "cache":
+			err = h.unmarshalCache(d)
 		case "legacy_tls":
 			err = h.unmarshalLegacyTLS(d)
 		default:
@@ -90,6 +99,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	if len(h.Serve) == 0 {
 		return d.Err("device_profile needs at least one serve rule")
+	}
+	if h.Cache != nil && len(h.SourcesRaw) == 0 {
+		return d.Err("cache: there is no source whose answers it could remember")
 	}
 	return nil
 }
@@ -142,6 +154,14 @@ func (h *Handler) unmarshalSource(d *caddyfile.Dispenser) error {
 	}
 	h.SourcesRaw = append(h.SourcesRaw, caddyconfig.JSONModuleObject(source, "source", name, nil))
 	return nil
+}
+
+func (h *Handler) unmarshalCache(d *caddyfile.Dispenser) error {
+	if h.Cache != nil {
+		return d.Err("duplicate option cache")
+	}
+	h.Cache = new(Cache)
+	return h.Cache.UnmarshalCaddyfile(d)
 }
 
 func (h *Handler) unmarshalLegacyTLS(d *caddyfile.Dispenser) error {

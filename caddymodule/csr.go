@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -192,11 +191,7 @@ func (c *CSR) register(ctx caddy.Context) error {
 		}
 		return float64(status.NotAfter.Unix())
 	})
-	err := ctx.GetMetricsRegistry().Register(gauge)
-	if _, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		return nil // the FQDN is in several places of the config
-	}
-	return err
+	return register(ctx.GetMetricsRegistry(), &gauge) // the FQDN may be in several places of the config
 }
 
 // Cleanup stops looking after the site.

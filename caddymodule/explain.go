@@ -59,7 +59,7 @@ func (h *Handler) explainSteps(ctx context.Context, v *visit, e *explanation, ce
 		v.source = "the next handler"
 		return nil
 	}
-	profile, err := h.source.Open(ctx, v.request())
+	profile, err := h.sources.Open(ctx, v.request()) // not from the cache: what is there now
 	if err != nil {
 		return err
 	}

@@ -79,13 +79,18 @@ type Handler struct {
 	// first that has the profile wins. Default: none, the next handler answers.
 	SourcesRaw []json.RawMessage `json:"sources,omitempty" caddy:"namespace=http.device_profile.sources inline_key=source"`
 
+	// Cache remembers what the sources gave. Default: they are asked each time.
+	Cache *Cache `json:"cache,omitempty"`
+
 	// LegacyTLS lets the phones of this site use what old phones need and
 	// nobody else should. Default: nothing weaker than Caddy's own defaults.
 	LegacyTLS *LegacyTLS `json:"legacy_tls,omitempty"`
 
 	verifier *deviceauth.Verifier
 	rules    []*serveRule
-	source   profilesrc.Source // nil in middleware mode
+	sources  profilesrc.Source // nil in middleware mode
+	source   profilesrc.Source // the sources, behind the cache if there is one
+	store    string            // key of the cache's store, once it is ours
 	logger   *zap.Logger
 }
 
@@ -168,22 +173,6 @@ func (h *Handler) manyVendors() bool {
 	return slices.ContainsFunc(h.Trusts, func(t *Trust) bool { return t.Vendor != h.Trusts[0].Vendor })
 }
 
-func (h *Handler) provisionSources(ctx caddy.Context) error {
-	if len(h.SourcesRaw) == 0 {
-		return nil
-	}
-	modules, err := ctx.LoadModule(h, "SourcesRaw")
-	if err != nil {
-		return fmt.Errorf("loading sources: %w", err)
-	}
-	var sources []profilesrc.Source
-	for _, m := range modules.([]any) {
-		sources = append(sources, m.(profilesrc.Source))
-	}
-	h.source = profilesrc.NewChain(sources...)
-	return nil
-}
-
 // register makes the handler known to the device_tls wrapper of its server.
 // A server without one never asks a phone for its certificate, and would so
 // refuse them all: better to refuse such a config.
@@ -239,5 +228,6 @@ func (h *Handler) serve(v *visit, w http.ResponseWriter, r *http.Request, next c
 // Interface guards.
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

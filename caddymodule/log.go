@@ -46,7 +46,7 @@ func (v *visit) logFields(r *http.Request, err error) []zap.Field {
 		if device == nil {
 			device = v.refused.Device
 		}
-	} else if err := errors.Join(err, v.broken); err != nil {
+	} else if err := errors.Join(err, v.broken, v.stale); err != nil {
 		add("detail", err.Error())
 	}
 	fields = append(fields, zap.Int("status", v.status))
@@ -62,6 +62,9 @@ func (v *visit) logFields(r *http.Request, err error) []zap.Field {
 	add("path", v.path)
 	add("profile", v.name.String())
 	add("source", v.source)
+	if v.stale != nil {
+		fields = append(fields, zap.Bool("stale", true), zap.Duration("age", v.age))
+	}
 	if r.TLS != nil {
 		add("tls_version", versionName(r.TLS.Version))
 	}

@@ -84,6 +84,12 @@ func (s *FilesSource) Open(ctx context.Context, req profilesrc.Request) (*profil
 	return s.files.Open(ctx, req)
 }
 
+// String returns the source's name for logs.
+func (s *FilesSource) String() string { return s.files.String() }
+
+// Shared reports that a file is the same for every device.
+func (s *FilesSource) Shared() bool { return s.files.Shared() }
+
 // UnmarshalCaddyfile reads the source. Syntax:
 //
 //	files [<root>] {

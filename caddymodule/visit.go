@@ -35,6 +35,8 @@ type visit struct {
 	rule    *serveRule         // the rule that gives the path
 	name    profilesrc.Name    // the profile that the rule names
 	source  string             // the source that gave it
+	stale   error              // why it is the last known one, if it is
+	age     time.Duration      // of a profile from the cache
 	status  int
 	bytes   int64
 	refused *deviceauth.Refusal // set if the answer is no
@@ -95,15 +97,16 @@ func (h *Handler) findProfile(d *deviceauth.Device, path string) (*serveRule, pr
 
 // request is what the sources are asked.
 func (v *visit) request() profilesrc.Request {
-	req := profilesrc.Request{Name: v.name, Device: v.deviceValue}
-	if v.rule.usesDevice {
-		req.Identity = v.device.Vendor + " " + v.device.Fingerprint
-		if v.device.HasMAC {
-			// A phone may get another certificate, but stays the same phone.
-			req.Identity = v.device.Vendor + " " + v.device.MAC.String()
-		}
+	return profilesrc.Request{Name: v.name, Device: v.deviceValue, Identity: identityOf(v.device), Common: !v.rule.usesDevice}
+}
+
+// identityOf tells a device from all others. A phone that gets another
+// certificate stays the same phone.
+func identityOf(d *deviceauth.Device) string {
+	if d.HasMAC {
+		return d.Vendor + " " + d.MAC.String()
 	}
-	return req
+	return d.Vendor + " " + d.Fingerprint
 }
 
 // deviceValue returns the value of one of rulePlaceholders, named without

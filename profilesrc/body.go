@@ -46,9 +46,12 @@ func (p *Profile) keep(data []byte) {
 }
 
 // memory is a body in memory.
-type memory struct{ *bytes.Reader }
+type memory struct {
+	*bytes.Reader
+	data []byte
+}
 
-func newMemory(data []byte) memory { return memory{bytes.NewReader(data)} }
+func newMemory(data []byte) memory { return memory{bytes.NewReader(data), data} }
 
 // Close does nothing.
 func (memory) Close() error { return nil }

@@ -21,8 +21,8 @@ func (c *Chain) Open(ctx context.Context, req Request) (*Profile, error) {
 	for _, source := range c.sources {
 		profile, err := source.Open(ctx, req)
 		switch {
-		case err == nil:
-			return profile, nil
+		case err == nil, errors.Is(err, ErrNotModified):
+			return profile, err
 		case errors.Is(err, fs.ErrNotExist):
 			missing = append(missing, err)
 		default:
@@ -36,4 +36,15 @@ func (c *Chain) Open(ctx context.Context, req Request) (*Profile, error) {
 		return nil, errors.New("no profile source")
 	}
 	return nil, errors.Join(missing...)
+}
+
+// Shared reports whether the answers of all sources are the same for every
+// device.
+func (c *Chain) Shared() bool {
+	for _, source := range c.sources {
+		if !isShared(source) {
+			return false
+		}
+	}
+	return true
 }

@@ -49,6 +49,13 @@ func NewFilesFS(name string, fsys fs.FS, folder string) (*Files, error) {
 	return &Files{label: "files:" + name, fsys: fsys}, nil
 }
 
+// String returns the source's name for logs.
+func (f *Files) String() string { return f.label }
+
+// Shared reports that the answer is the same for every device that asks for a
+// name.
+func (f *Files) Shared() bool { return true }
+
 // Close closes the folder. Profiles that are open stay so.
 func (f *Files) Close() error {
 	if f.root == nil {
@@ -79,11 +86,16 @@ func (f *Files) Open(ctx context.Context, req Request) (*Profile, error) {
 		file.Close()
 		return nil, f.fault(req, err)
 	}
+	tag := fileTag(info)
+	if known := req.Known; known != nil && known.Source == f.label && tag != "" && known.ETag == tag {
+		file.Close()
+		return nil, ErrNotModified
+	}
 	return &Profile{
 		Body:    file.(io.ReadCloser),
 		Size:    info.Size(),
 		ModTime: info.ModTime(),
-		ETag:    fileTag(info),
+		ETag:    tag,
 		Source:  f.label,
 	}, nil
 }

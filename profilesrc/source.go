@@ -33,10 +33,10 @@ type Request struct {
 	// name ("device.mac"), or "" if it has no such value. It is for sources that
 	// tell their back end who asks. It is nil if nobody does.
 	Device func(placeholder string) string
-	// Identity tells the asking device from all others. It is empty if the rule
-	// that gives the name is free of the device, so that others may share the
-	// answer.
+	// Identity tells the asking device from all others.
 	Identity string
+	// Common is set if the name is for whichever device asks.
+	Common bool
 	// Known is an earlier answer that the asker still has. A source that finds
 	// its own answer unchanged returns ErrNotModified. Default: none.
 	Known *Profile
@@ -60,6 +60,9 @@ type Profile struct {
 	ModTime time.Time
 	// ETag is the content's entity tag as in HTTP, quotes included, or empty.
 	ETag string
+	// Validator is the back end's own entity tag, by which it can be asked
+	// whether the content has changed. Empty if it has none.
+	Validator string
 	// ContentType is the source's own idea of the content's type, or empty.
 	ContentType string
 	// ContentEncoding is the coding the content is in, e.g. "gzip", or empty.
