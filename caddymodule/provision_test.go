@@ -91,6 +91,9 @@ func TestProvision(t *testing.T) {
 		"pool of the system":   {siteWith("trust snom {\ntrust_pool system\n}\nserve /a"), []string{"trust_pool"}},
 		"unknown vendor":       {siteWith("trust snom DIR/root.pem\nserve /a {\nvendor polycom\n}"), []string{"polycom"}},
 		"missing folder":       {siteWith("trust snom DIR/root.pem\nserve /a\nsource files DIR/nowhere"), []string{"source files", "nowhere"}},
+		"bad URL":              {siteWith("trust snom DIR/root.pem\nserve /a\nsource http pbx.example.com"), []string{"source http", "http[s]://"}},
+		"unknown placeholder":  {siteWith("trust snom DIR/root.pem\nserve /a\nsource http http://pbx {\nheader_up X-URI {http.request.uri}\n}"), []string{"header_up X-Uri", "{http.request.uri}"}},
+		"bad cache folder":     {siteWith("trust snom DIR/root.pem\nserve /a\nsource files DIR/profiles\ncache {\npersist DIR/root.pem\n}"), []string{"cache folder", "root.pem"}},
 		"missing file system":  {siteWith("trust snom DIR/root.pem\nserve /a\nsource files {\nfs nowhere\n}"), []string{"nowhere"}},
 		"wrapper replaced":     {"{\nservers {\ntrusted_proxies static private_ranges\n}\n}\n" + siteWith(goodOptions), []string{"device_tls", "listener_wrappers"}},
 		"client_auth":          {strings.Replace(siteWith(goodOptions), "tls internal", "tls internal {\nclient_auth {\nmode request\n}\n}", 1), []string{"client_auth", "prov.example.com"}},
@@ -153,7 +156,9 @@ func TestProvisionJSON(t *testing.T) {
 
 // Caddy cleans up what it could not provision, too.
 func TestCleanupOfZeroValues(t *testing.T) {
-	if err := new(FilesSource).Cleanup(); err != nil {
-		t.Error(err)
+	for _, module := range []caddy.CleanerUpper{new(FilesSource), new(Handler)} {
+		if err := module.Cleanup(); err != nil {
+			t.Errorf("%T: %v", module, err)
+		}
 	}
 }

@@ -15,7 +15,7 @@ const (
 	silentAfter = 3
 	// probeAfter is after how long one request is let through to a source that
 	// is down, to see whether it is back.
-	probeAfter = 10 * time.Second
+	probeAfter = 5 * time.Second
 )
 
 // errAnswered is ErrUnavailable of a source that said so at once. Nobody has

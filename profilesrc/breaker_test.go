@@ -63,10 +63,10 @@ func TestBreaker(t *testing.T) {
 		if diff := cmp.Diff([]string{"unavailable", "unavailable", "unavailable", "skipped", "skipped"}, outcomes); diff != "" {
 			t.Error(diff)
 		}
-		time.Sleep(11 * time.Second)
+		time.Sleep(6 * time.Second)
 		ask(5)
 		want(1) // the probe, in vain
-		time.Sleep(11 * time.Second)
+		time.Sleep(6 * time.Second)
 		answer = nil
 		ask(5)
 		want(5)
