@@ -16,7 +16,7 @@ import (
 // outside of it can be reached, neither by name nor by symbolic link.
 type Files struct {
 	label string
-	fsys  fs.FS
+	fsys  fs.FS    // nil for a folder
 	root  *os.Root // nil for a file system
 }
 
@@ -26,7 +26,7 @@ func OpenFiles(folder string) (*Files, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the profile folder: %w", err)
 	}
-	return &Files{label: "files", fsys: root.FS(), root: root}, nil
+	return &Files{label: "files", root: root}, nil
 }
 
 // NewFilesFS returns the source of a folder within a file system; folder "" is
@@ -70,21 +70,18 @@ func (f *Files) Open(ctx context.Context, req Request) (*Profile, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, f.fault(req, fmt.Errorf("%w: %w", ErrUnavailable, err))
 	}
-	// Looked at before it is opened: opening a FIFO would wait for a writer.
-	info, err := fs.Stat(f.fsys, req.Name.String())
+	file, err := f.open(req.Name.String())
 	if err != nil {
+		return nil, f.fault(req, err)
+	}
+	info, err := file.Stat()
+	if err != nil {
+		file.Close()
 		return nil, f.fault(req, err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, f.fault(req, fmt.Errorf("is no regular file: %w", fs.ErrNotExist))
-	}
-	file, err := f.fsys.Open(req.Name.String())
-	if err != nil {
-		return nil, f.fault(req, err)
-	}
-	if info, err = file.Stat(); err != nil {
 		file.Close()
-		return nil, f.fault(req, err)
+		return nil, f.fault(req, fmt.Errorf("is no regular file: %w", fs.ErrNotExist))
 	}
 	tag := fileTag(info)
 	if known := req.Known; known != nil && known.Source == f.label && tag != "" && known.ETag == tag {
@@ -100,13 +97,22 @@ func (f *Files) Open(ctx context.Context, req Request) (*Profile, error) {
 	}, nil
 }
 
+// open opens a file, without waiting for a writer if it is a FIFO.
+func (f *Files) open(name string) (fs.File, error) {
+	if f.root == nil {
+		return f.fsys.Open(name)
+	}
+	return f.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
 // fault names the source and the profile, but no path on disk.
 func (f *Files) fault(req Request, err error) error {
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pathErr.Err
 	}
-	// A name that goes through a file, or is too long for the disk, is missing.
-	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG) {
+	// A name that goes through a file, is too long for the disk, or is that of a
+	// socket, is missing.
+	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, syscall.ENXIO) {
 		err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}
 	return fmt.Errorf("source %s: %s: %w", f.label, req.Name, err)
