@@ -36,7 +36,7 @@ func newTFTP(t testing.TB, cfg profilesrc.TFTPConfig) *profilesrc.TFTP {
 
 // serveTFTP runs the library's own server on a port of ip until t ends, and
 // returns its address.
-func serveTFTP(t *testing.T, ip string, read func(name string, to io.ReaderFrom) error) string {
+func serveTFTP(t testing.TB, ip string, read func(name string, to io.ReaderFrom) error) string {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", net.JoinHostPort(ip, "0"))
 	if err != nil {

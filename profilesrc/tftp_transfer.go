@@ -69,24 +69,26 @@ type tftpOptions struct {
 	size      bool
 }
 
-// fetch asks with options first, and once more if the server can't handle them.
-// Nothing was received by then: that Open waits for the profile still, is what
-// ctx tells.
+// fetch asks with options first, and without if the server can't handle them,
+// once more. Nothing was received by then, so that Open waits still; whether it
+// has given up is what ctx tells.
 func (tr *tftpTransfer) fetch(ctx context.Context) (err error) {
 	defer recovered(&err)
 	err = tr.ask(tr.options())
+	var fewer tftpOptions
 	switch {
-	case ctx.Err() != nil:
-		return endOf(ctx)
 	case errors.Is(err, errNoOptions):
-		return tr.ask(tftpOptions{})
 	case errors.Is(err, errNoSize):
 		// A server that knows blksize alone now acknowledges nothing; one that
 		// still does is broken.
-		return tr.ask(tftpOptions{size: true})
+		fewer.size = true
 	default:
 		return err
 	}
+	if ctx.Err() != nil {
+		return endOf(ctx)
+	}
+	return tr.ask(fewer)
 }
 
 // options returns the options to ask with. The library would write beyond the
