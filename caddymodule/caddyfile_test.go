@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/device-profile/caddy-device-profile/deviceauth"
+	"github.com/device-profile/caddy-device-profile/profilesrc"
 )
 
 // minimal are the options that a directive can't do without.
@@ -55,6 +56,10 @@ func TestAdapt(t *testing.T) {
 			`{"trusts":[{"vendor":"snom","pem_files":["a.pem"]}],` + rule + `,"sources":[{"root":"b","source":"files"}],"cache":{}}`},
 		{"cache, everything", minimal + "source files b\ncache {\nrefresh 1m\ngrace_period 2d\nmax_size 1GiB\nmax_entry 8MiB\npersist /var/cache/x\n}",
 			`{"trusts":[{"vendor":"snom","pem_files":["a.pem"]}],` + rule + `,"sources":[{"root":"b","source":"files"}],"cache":{"refresh":60000000000,"grace_period":172800000000000,"max_size":1073741824,"max_entry":8388608,"persist":"/var/cache/x"}}`},
+		{"source tftp", minimal + "source tftp 192.0.2.1",
+			`{"trusts":[{"vendor":"snom","pem_files":["a.pem"]}],` + rule + `,"sources":[{"address":"192.0.2.1","source":"tftp"}]}`},
+		{"source tftp with options", minimal + "source tftp [::1]:6969 {\ntimeout 250ms\nretries 4\ndeadline 1m\nblock_size 512\nmax_size 4MiB\n}",
+			`{"trusts":[{"vendor":"snom","pem_files":["a.pem"]}],` + rule + `,"sources":[{"address":"[::1]:6969","block_size":512,"deadline":60000000000,"max_size":4194304,"retries":4,"source":"tftp","timeout":250000000}]}`},
 		{"legacy_tls", minimal + "legacy_tls",
 			`{"trusts":[{"vendor":"snom","pem_files":["a.pem"]}],` + rule + `,"legacy_tls":{}}`},
 		{"legacy_tls with ciphers", minimal + "legacy_tls 3des rc4",
@@ -108,6 +113,30 @@ func TestTrustSettings(t *testing.T) {
 				t.Errorf("trust (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestTFTPSettings holds that every option of the source reaches what asks.
+func TestTFTPSettings(t *testing.T) {
+	var source TFTPSource
+	if err := json.Unmarshal([]byte(`{"address":"{env.TFTP}","timeout":"250ms","retries":4,"deadline":"1m","block_size":512,"max_size":4194304}`), &source); err != nil {
+		t.Fatal(err)
+	}
+	want := profilesrc.TFTPConfig{
+		Address: "host", Timeout: 250 * time.Millisecond, Retries: 4, Deadline: time.Minute, BlockSize: 512, MaxSize: 4 << 20,
+	}
+	if diff := cmp.Diff(want, source.config("host")); diff != "" {
+		t.Errorf("config (-want +got):\n%s", diff)
+	}
+	t.Setenv("TFTP", "[::1]:6969")
+	if err := source.Provision(caddy.Context{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := source.String(); got != "tftp:[::1]:6969" {
+		t.Errorf("the source is called %s", got)
+	}
+	if err := source.Cleanup(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -181,6 +210,19 @@ func TestAdaptRefuses(t *testing.T) {
 		"cache, duplicate option":  {minimal + "source files b\ncache {\nrefresh 5m\nrefresh 6m\n}", "duplicate option refresh"},
 		"cache, bad duration":      {minimal + "source files b\ncache {\nrefresh never\n}", "never"},
 		"duplicate cache":          {minimal + "source files b\ncache\ncache", "duplicate option cache"},
+		"tftp without an address":  {minimal + "source tftp", "argument"},
+		"tftp, surplus argument":   {minimal + "source tftp a 69", "argument"},
+		"tftp, unknown option":     {minimal + "source tftp a {\nport 69\n}", `"port"`},
+		"tftp, windowsize":         {minimal + "source tftp a {\nwindow_size 4\n}", "window_size is not supported by the TFTP library"},
+		"tftp, duplicate option":   {minimal + "source tftp a {\nretries 1\nretries 2\n}", "duplicate option retries"},
+		"tftp, surplus word":       {minimal + "source tftp a {\nretries 1 2\n}", "argument"},
+		"tftp, unexpected block":   {minimal + "source tftp a {\nretries 1 {\nx\n}\n}", "block"},
+		"tftp, bad timeout":        {minimal + "source tftp a {\ntimeout soon\n}", `timeout: "soon"`},
+		"tftp, bad retries":        {minimal + "source tftp a {\nretries never\n}", `retries: "never"`},
+		"tftp, no retries":         {minimal + "source tftp a {\nretries 0\n}", `retries: "0"`},
+		"tftp, bad deadline":       {minimal + "source tftp a {\ndeadline -1s\n}", `deadline: "-1s"`},
+		"tftp, bad block_size":     {minimal + "source tftp a {\nblock_size 1k\n}", `block_size: "1k"`},
+		"tftp, bad max_size":       {minimal + "source tftp a {\nmax_size much\n}", `max_size: "much"`},
 		"unknown legacy word":      {minimal + "legacy_tls des", `"des"`},
 		"repeated legacy word":     {minimal + "legacy_tls rc4 rc4", `"rc4"`},
 		"duplicate legacy_tls":     {minimal + "legacy_tls\nlegacy_tls", "duplicate option legacy_tls"},

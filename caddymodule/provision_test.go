@@ -94,6 +94,8 @@ func TestProvision(t *testing.T) {
 		"bad URL":              {siteWith("trust snom DIR/root.pem\nserve /a\nsource http pbx.example.com"), []string{"source http", "http[s]://"}},
 		"unknown placeholder":  {siteWith("trust snom DIR/root.pem\nserve /a\nsource http http://pbx {\nheader_up X-URI {http.request.uri}\n}"), []string{"header_up X-Uri", "{http.request.uri}"}},
 		"bad cache folder":     {siteWith("trust snom DIR/root.pem\nserve /a\nsource files DIR/profiles\ncache {\npersist DIR/root.pem\n}"), []string{"cache folder", "root.pem"}},
+		"TFTP server's port":   {siteWith("trust snom DIR/root.pem\nserve /a\nsource tftp host:0"), []string{"source tftp", "host:0"}},
+		"TFTP block size":      {siteWith("trust snom DIR/root.pem\nserve /a\nsource tftp host {\nblock_size 100\n}"), []string{"source tftp host", "block_size 100"}},
 		"missing file system":  {siteWith("trust snom DIR/root.pem\nserve /a\nsource files {\nfs nowhere\n}"), []string{"nowhere"}},
 		"wrapper replaced":     {"{\nservers {\ntrusted_proxies static private_ranges\n}\n}\n" + siteWith(goodOptions), []string{"device_tls", "listener_wrappers"}},
 		"client_auth":          {strings.Replace(siteWith(goodOptions), "tls internal", "tls internal {\nclient_auth {\nmode request\n}\n}", 1), []string{"client_auth", "prov.example.com"}},
@@ -156,7 +158,7 @@ func TestProvisionJSON(t *testing.T) {
 
 // Caddy cleans up what it could not provision, too.
 func TestCleanupOfZeroValues(t *testing.T) {
-	for _, module := range []caddy.CleanerUpper{new(FilesSource), new(Handler)} {
+	for _, module := range []caddy.CleanerUpper{new(FilesSource), new(TFTPSource), new(Handler)} {
 		if err := module.Cleanup(); err != nil {
 			t.Errorf("%T: %v", module, err)
 		}

@@ -32,7 +32,7 @@ type TFTPConfig struct {
 	// may choose a smaller one. 512 makes the request one without options, for
 	// servers that can't stand any. Default: 1428, which fits an Ethernet frame.
 	BlockSize int
-	// MaxSize is the largest profile accepted, in bytes. Default: 128 MiB.
+	// MaxSize is the largest profile accepted, in bytes. Default: DefaultMaxSize.
 	MaxSize int64
 }
 
@@ -42,7 +42,7 @@ func (c TFTPConfig) withDefaults() (TFTPConfig, error) {
 	setDefault(&c.Retries, 8)
 	setDefault(&c.Deadline, 15*time.Second)
 	setDefault(&c.BlockSize, 1428)
-	setDefault(&c.MaxSize, 128<<20)
+	setDefault(&c.MaxSize, DefaultMaxSize)
 	// The limits keep timeout times retries, which Close may wait for, sane.
 	switch {
 	case c.Timeout < 0 || c.Timeout > 255*time.Second:
@@ -126,6 +126,13 @@ func splitTFTPAddress(address string) (host, port string, err error) {
 	return host, port, nil
 }
 
+// String returns the source's name for logs.
+func (t *TFTP) String() string { return "tftp:" + t.cfg.Address }
+
+// Shared reports that the answer is the same for every device that asks for a
+// name.
+func (t *TFTP) Shared() bool { return true }
+
 // budget is how long a transfer goes on after the server's last packet.
 func (t *TFTP) budget() time.Duration {
 	return t.cfg.Timeout * time.Duration(t.cfg.Retries+1)
@@ -173,7 +180,7 @@ func (t *TFTP) Open(ctx context.Context, req Request) (*Profile, error) {
 	// The library knows no context: the end of one reaches it with the next
 	// block, or after its last retry.
 	inTime := context.AfterFunc(ctx, func() { transfer.finish(endOf(ctx)) })
-	profile := &Profile{Body: body, Size: -1, Source: "tftp:" + t.cfg.Address}
+	profile := &Profile{Body: body, Size: -1, Source: t.String()}
 	if err := hold(profile); err != nil {
 		return nil, err // names the profile already, as an error of Read does
 	}
