@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -21,8 +23,13 @@ func init() {
 	caddy.RegisterModule(new(adminAPI))
 }
 
-// adminAPI adds endpoints to Caddy's admin API, for the sites whose certificate
-// comes from `get_certificate csr` in the running config:
+// adminAPI adds endpoints to Caddy's admin API:
+//
+//	GET  /device_profile/devices                    devices seen by this process, newest first, as JSON;
+//	                                                ?offset= and ?limit= (100 by default) page through it
+//
+// and for the sites whose certificate comes from `get_certificate csr` in the
+// running config:
 //
 //	GET  /device_profile/sites                      states, as JSON
 //	GET  /device_profile/sites/<fqdn>               one site's state, as JSON
@@ -50,17 +57,69 @@ func (a *adminAPI) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-const sitesPath = "/device_profile/sites"
+const (
+	sitesPath   = "/device_profile/sites"
+	devicesPath = "/device_profile/devices"
+)
 
 // Routes returns the endpoints.
 func (a *adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
+		{Pattern: devicesPath, Handler: caddy.AdminHandlerFunc(a.serveDevices)},
 		{Pattern: sitesPath, Handler: caddy.AdminHandlerFunc(a.serveSites)},
 		{Pattern: sitesPath + "/{fqdn}", Handler: caddy.AdminHandlerFunc(a.serveSite)},
 		{Pattern: sitesPath + "/{fqdn}/csr", Handler: caddy.AdminHandlerFunc(a.serveCSR)},
 		{Pattern: sitesPath + "/{fqdn}/certificate", Handler: caddy.AdminHandlerFunc(a.serveCertificate)},
 		{Pattern: sitesPath + "/{fqdn}/renewal", Handler: caddy.AdminHandlerFunc(a.serveRenewal)},
 	}
+}
+
+// The page size of the list of devices, by default and at most.
+const (
+	devicesPage    = 100
+	maxDevicesPage = 10_000
+)
+
+// devicesAnswer is a page of the list of devices.
+type devicesAnswer struct {
+	Total   int          `json:"total"`
+	Offset  int          `json:"offset"`
+	Devices []seenDevice `json:"devices"`
+}
+
+func (a *adminAPI) serveDevices(w http.ResponseWriter, r *http.Request) error {
+	if err := allow(w, r, http.MethodGet); err != nil {
+		return err
+	}
+	offset, err := queryNumber(r, "offset", 0, math.MaxInt32)
+	if err != nil {
+		return err
+	}
+	limit, err := queryNumber(r, "limit", devicesPage, maxDevicesPage)
+	if err != nil {
+		return err
+	}
+	answer := devicesAnswer{Offset: offset, Devices: []seenDevice{}}
+	seen.Range(func(_, value any) bool {
+		if devices, total := value.(*seenDevices).page(offset, limit); total > 0 {
+			answer.Devices, answer.Total = devices, total
+		}
+		return true
+	})
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+// queryNumber reads a number of the query, from 0 to most.
+func queryNumber(r *http.Request, name string, otherwise, most int) (int, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 || n > most {
+		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("%s: %q is not a number from 0 to %d", name, text, most)}
+	}
+	return n, nil
 }
 
 func (a *adminAPI) serveSites(w http.ResponseWriter, r *http.Request) error {

@@ -25,13 +25,7 @@ func BenchmarkHandler(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	// Without a config, modules would write debug records, and be timed doing so.
-	ctx, err := caddy.ProvisionContext(&caddy.Config{
-		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}}}},
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
+	ctx := quietContext(b)
 	handler := polycomHandler(b, ctx, l)
 	handler.(*Handler).logger = zap.NewNop()
 	fileServer := loadHandler(b, ctx, "file_server", `{"root": "`+l.Path("profiles")+`"}`)
@@ -72,6 +66,21 @@ func BenchmarkHandler(b *testing.B) {
 			visitOnce(b, &h, own, sent)
 		}
 	})
+}
+
+// quietContext is that of a config in which modules can be loaded, until the test
+// ends. Without one, they would write debug records, and be timed doing so.
+func quietContext(tb testing.TB) caddy.Context {
+	tb.Helper()
+	provisioned, err := caddy.ProvisionContext(&caddy.Config{
+		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}}}},
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := caddy.NewContext(provisioned)
+	tb.Cleanup(cancel)
+	return ctx
 }
 
 // polycomHandler serves the lab's profiles to its Polycom phones.

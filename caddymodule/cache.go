@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -61,10 +62,6 @@ func (h *Handler) provisionSources(ctx caddy.Context) error {
 		}
 		return nil
 	}
-	metrics, err := newSourceMetrics(ctx)
-	if err != nil {
-		return err
-	}
 	fingerprint := h.storeFingerprint() // loading empties the raw config
 	modules, err := ctx.LoadModule(h, "SourcesRaw")
 	if err != nil {
@@ -75,17 +72,17 @@ func (h *Handler) provisionSources(ctx caddy.Context) error {
 	for _, m := range modules.([]any) {
 		name := sourceName(m)
 		names = append(names, name)
-		sources = append(sources, profilesrc.NewBreaker(name, m.(profilesrc.Source), h.observer(metrics)))
+		sources = append(sources, profilesrc.NewBreaker(name, m.(profilesrc.Source), h.observer()))
 	}
 	h.sources = profilesrc.NewChain(sources...)
 	h.source = h.sources
 	if h.Cache == nil {
 		return nil
 	}
-	return h.provisionCache(ctx, metrics, fingerprint, names)
+	return h.provisionCache(ctx, fingerprint, names)
 }
 
-func (h *Handler) provisionCache(ctx caddy.Context, metrics *sourceMetrics, fingerprint string, names []string) error {
+func (h *Handler) provisionCache(ctx caddy.Context, fingerprint string, names []string) error {
 	store, _, err := stores.LoadOrNew(fingerprint, func() (caddy.Destructor, error) {
 		store, err := profilesrc.NewStore(profilesrc.StoreConfig{
 			MaxSize:   h.Cache.MaxSize,
@@ -102,7 +99,7 @@ func (h *Handler) provisionCache(ctx caddy.Context, metrics *sourceMetrics, fing
 		Refresh:     time.Duration(h.Cache.Refresh),
 		GracePeriod: time.Duration(h.Cache.GracePeriod),
 		MaxEntry:    h.Cache.MaxEntry,
-		Observe:     func(result string) { metrics.cache.WithLabelValues(result).Inc() },
+		Observe:     func(result string) { cacheRequestsTotal.WithLabelValues(result).Inc() },
 		Logger:      ctx.Slogger(),
 	})
 	return err
@@ -119,21 +116,26 @@ func (h *Handler) storeFingerprint() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Cleanup lets go of the cache's store.
+// Cleanup lets go of what outlives the config.
 func (h *Handler) Cleanup() error {
-	if h.store == "" {
-		return nil
+	var errs []error
+	if h.seen != nil {
+		_, err := seen.Delete(seenKey)
+		errs = append(errs, err)
 	}
-	_, err := stores.Delete(h.store)
-	return err
+	if h.store != "" {
+		_, err := stores.Delete(h.store)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // observer passes what sources do on to log and metrics.
-func (h *Handler) observer(metrics *sourceMetrics) profilesrc.Observer {
+func (h *Handler) observer() profilesrc.Observer {
 	return profilesrc.Observer{
-		Asked: metrics.asked,
+		Asked: countSource,
 		Down: func(source string, down bool) {
-			metrics.setDown(source, down)
+			h.gauges.setDown(source, down)
 			if down {
 				h.logger.Error("source down: it is left alone, but for a try now and then", zap.String("source", source))
 				return

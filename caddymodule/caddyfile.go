@@ -47,6 +47,8 @@ func init() {
 //			max_entry    <size>
 //			persist      <folder>
 //		}
+//		mode enforce|observe
+//		remember <number>|off
 //		legacy_tls [rc4] [3des]
 //	}
 //
@@ -85,6 +87,10 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = h.unmarshalSource(d)
 		case "cache":
 			err = h.unmarshalCache(d)
+		case "mode":
+			err = h.unmarshalMode(d)
+		case "remember":
+			err = h.unmarshalRemember(d)
 		case "legacy_tls":
 			err = h.unmarshalLegacyTLS(d)
 		default:
@@ -153,6 +159,34 @@ func (h *Handler) unmarshalSource(d *caddyfile.Dispenser) error {
 		return d.Errf("module %s (%T) is not a profile source", id, module)
 	}
 	h.SourcesRaw = append(h.SourcesRaw, caddyconfig.JSONModuleObject(source, "source", name, nil))
+	return nil
+}
+
+func (h *Handler) unmarshalMode(d *caddyfile.Dispenser) (err error) {
+	if h.Mode != "" {
+		return d.Err("duplicate option mode")
+	}
+	if h.Mode, err = oneWord(d); err == nil && h.Mode != modeEnforce && h.Mode != modeObserve {
+		err = d.Errf("mode: %q is not %s or %s", h.Mode, modeEnforce, modeObserve)
+	}
+	return err
+}
+
+func (h *Handler) unmarshalRemember(d *caddyfile.Dispenser) error {
+	if h.Remember != 0 {
+		return d.Err("duplicate option remember")
+	}
+	word, err := oneWord(d)
+	if err != nil {
+		return err
+	}
+	if word == "off" {
+		h.Remember = -1
+		return nil
+	}
+	if h.Remember, err = strconv.Atoi(word); err != nil || h.Remember <= 0 {
+		return d.Errf("remember: %q is neither a number of devices nor off", word)
+	}
 	return nil
 }
 

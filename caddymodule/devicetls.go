@@ -211,6 +211,7 @@ func (d *DeviceTLS) adjustPolicies() {
 		cfg := p.policy.TLSConfig
 		cfg.ClientAuth = tls.RequestClientCert // the handler verifies, on every request
 		cfg.ClientCAs = anchors
+		cfg.VerifyConnection = countHandshake // Caddy's own is for client_auth, which is refused
 		if p.site.legacy != nil {
 			allowLegacy(cfg, p.site.legacy)
 		}

@@ -82,6 +82,14 @@ type Handler struct {
 	// Cache remembers what the sources gave. Default: they are asked each time.
 	Cache *Cache `json:"cache,omitempty"`
 
+	// Mode is `enforce`, or `observe`: decide and log, but pass every request on
+	// to the next handler as it is. Default: `enforce`.
+	Mode string `json:"mode,omitempty"`
+
+	// Remember is how many devices the admin API's list of devices holds; of
+	// several handlers, the largest counts. -1 for none. Default: 200000.
+	Remember int `json:"remember,omitempty"`
+
 	// LegacyTLS lets the phones of this site use what old phones need and
 	// nobody else should. Default: nothing weaker than Caddy's own defaults.
 	LegacyTLS *LegacyTLS `json:"legacy_tls,omitempty"`
@@ -91,8 +99,17 @@ type Handler struct {
 	sources  profilesrc.Source // nil in middleware mode
 	source   profilesrc.Source // the sources, behind the cache if there is one
 	store    string            // key of the cache's store, once it is ours
+	seen     *seenDevices      // nil if none are remembered
+	gauges   *gauges
+	events   eventSink
 	logger   *zap.Logger
 }
+
+// The values of Handler.Mode.
+const (
+	modeEnforce = "enforce"
+	modeObserve = "observe"
+)
 
 // LegacyTLS allows TLS 1.0 and 1.1, RSA key exchange with AES-CBC, and, for the
 // whole process, handshake signatures with SHA-1 in TLS 1.2.
@@ -114,6 +131,19 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision loads the trusts, compiles the rules and opens the sources.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
+	if h.Mode != "" && h.Mode != modeEnforce && h.Mode != modeObserve {
+		return fmt.Errorf("mode: %q is not %s or %s", h.Mode, modeEnforce, modeObserve)
+	}
+	var err error
+	if h.gauges, err = registerMetrics(ctx); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	if h.events, err = newEventSink(ctx); err != nil {
+		return err
+	}
+	if err := h.provisionSeen(); err != nil {
+		return err
+	}
 	if err := h.provisionVerifier(ctx); err != nil {
 		return err
 	}
@@ -143,6 +173,7 @@ func (h *Handler) provisionVerifier(ctx caddy.Context) error {
 		return err
 	}
 	h.verifier = verifier
+	h.gauges.setAnchors(trusts)
 	return nil
 }
 
@@ -197,7 +228,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	repl.Map(v.placeholder)
 	err := h.serve(v, w, r, next)
-	h.log(v, r, err)
+	h.report(v, r, err)
 	if v.broken != nil {
 		// Cut the connection, so that no phone takes a half for the whole.
 		panic(http.ErrAbortHandler)
@@ -205,12 +236,23 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return err
 }
 
+// report tells of a decision in log, metrics, events and the list of devices.
+func (h *Handler) report(v *visit, r *http.Request, err error) {
+	h.log(v, r, err)
+	v.count(r.TLS)
+	h.events.emit(v, r)
+	if h.seen != nil {
+		h.seen.note(v, r)
+	}
+}
+
 // serve goes from the certificate to the answer, step by step.
 func (h *Handler) serve(v *visit, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if err := h.identify(v, r.TLS); err != nil {
-		return v.refuse(w, err)
+	err := h.decide(v, r)
+	if h.Mode == modeObserve {
+		return v.observe(w, r, next, err)
 	}
-	if err := h.authorize(v, r); err != nil {
+	if err != nil {
 		return v.refuse(w, err)
 	}
 	if h.source == nil {

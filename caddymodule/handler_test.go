@@ -4,8 +4,6 @@ import (
 	"context"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/device-profile/caddy-device-profile/internal/lab"
 )
 
@@ -16,9 +14,7 @@ func TestHalfClosed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
-	defer cancel()
-	handler := polycomHandler(t, ctx, l)
+	handler := polycomHandler(t, quietContext(t), l)
 	request, halfClose := context.WithCancel(t.Context())
 	halfClose()
 	visitIn(t, request, handler, "/"+lab.PolycomMAC+".cfg", l.VVX.Certificates())

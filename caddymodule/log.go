@@ -19,6 +19,10 @@ import (
 func (h *Handler) log(v *visit, r *http.Request, err error) {
 	level, message := zapcore.InfoLevel, "profile served"
 	switch {
+	case v.observed && v.refused != nil:
+		level, message = zapcore.WarnLevel, "device would be refused"
+	case v.observed:
+		message = "profile would be served"
 	case v.refused != nil:
 		level, message = zapcore.WarnLevel, "device refused"
 	case err != nil || v.broken != nil || v.status >= 400:
@@ -50,6 +54,9 @@ func (v *visit) logFields(r *http.Request, err error) []zap.Field {
 		add("detail", err.Error())
 	}
 	fields = append(fields, zap.Int("status", v.status))
+	if v.observed {
+		fields = append(fields, zap.Bool("would_refuse", v.refused != nil))
+	}
 	if device != nil {
 		if device.HasMAC {
 			add("mac", device.MAC.String())

@@ -145,8 +145,7 @@ func TestProvisionJSON(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := configFolder(t)
-			ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
-			defer cancel()
+			ctx := quietContext(t)
 			raw := strings.ReplaceAll(tt.json, "ROOT", filepath.Join(dir, "root.pem"))
 			_, err := ctx.LoadModuleByID("http.handlers.device_profile", json.RawMessage(raw))
 			if err == nil || !strings.Contains(err.Error(), tt.cause) {

@@ -40,7 +40,17 @@ type visit struct {
 	status  int
 	bytes   int64
 	refused *deviceauth.Refusal // set if the answer is no
-	broken  error               // set if the transfer broke off after it had begun
+	// observed is set if the decision had no consequences.
+	observed bool
+	broken   error // set if the transfer broke off after it had begun
+}
+
+// decide says which profile the request is for, or why not.
+func (h *Handler) decide(v *visit, r *http.Request) error {
+	if err := h.identify(v, r.TLS); err != nil {
+		return err
+	}
+	return h.authorize(v, r)
 }
 
 // identify verifies the certificate chain of the connection.
@@ -121,6 +131,20 @@ func (v *visit) passOn(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	r.URL.Path, r.URL.RawPath = "/"+v.name.String(), ""
 	r.URL.RawQuery = "" // a back end could take another device's name from it
 	r.RequestURI = r.URL.RequestURI()
+	return v.callNext(w, r, next)
+}
+
+// observe notes what would be decided, and lets the next handler answer the
+// request as it is.
+func (v *visit) observe(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, decision error) error {
+	v.observed = true
+	if decision != nil {
+		v.refused = asRefusal(decision)
+	}
+	return v.callNext(w, r, next)
+}
+
+func (v *visit) callNext(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	v.source = "next"
 	rec := caddyhttp.NewResponseRecorder(w, nil, nil)
 	err := next.ServeHTTP(rec, r)
