@@ -88,6 +88,24 @@ func TestTFTPRogue(t *testing.T) {
 			}
 			plainly(p)
 		}, nil, ""},
+		{"acknowledges no option", func(p *rawPeer) {
+			if p.hasOptions() {
+				p.send([]byte{0, 6})
+				return
+			}
+			plainly(p)
+		}, nil, ""},
+		{"blksize alone, then none", func(p *rawPeer) {
+			switch p.nth {
+			case 1:
+				p.acknowledge("blksize", "1428")
+			case 2:
+				p.send([]byte{0, 6})
+			default:
+				plainly(p)
+			}
+		}, nil, ""},
+		{"always acknowledges none", sends(0, 6), errPlain, "acknowledges none"},
 		{"refuses every option", sends(errorPacket(8, "none at all")...), errPlain, "none at all"},
 
 		{"blksize 7", always(7, "blksize", "7", "tsize", size), errPlain, "announced 10000 bytes and sent 7"},

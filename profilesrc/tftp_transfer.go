@@ -69,26 +69,28 @@ type tftpOptions struct {
 	size      bool
 }
 
-// fetch asks with options first, and without if the server can't handle them,
-// once more. Nothing was received by then, so that Open waits still; whether it
-// has given up is what ctx tells.
+// fetch asks with options first, and with fewer if the server can't handle them.
+// Nothing was received by then, so that Open waits still; whether it has given up
+// is what ctx tells.
 func (tr *tftpTransfer) fetch(ctx context.Context) (err error) {
 	defer recovered(&err)
-	err = tr.ask(tr.options())
-	var fewer tftpOptions
-	switch {
-	case errors.Is(err, errNoOptions):
-	case errors.Is(err, errNoSize):
-		// A server that knows blksize alone now acknowledges nothing; one that
-		// still does is broken.
-		fewer.size = true
-	default:
-		return err
+	options := tr.options()
+	for {
+		err = tr.ask(options)
+		switch {
+		case errors.Is(err, errNoSize) && options.blockSize != 0:
+			// A server that knows blksize alone now acknowledges nothing; one that
+			// still does is broken.
+			options.blockSize = 0
+		case errors.Is(err, errNoOptions) && options.size:
+			options = tftpOptions{}
+		default:
+			return err
+		}
+		if ctx.Err() != nil {
+			return endOf(ctx)
+		}
 	}
-	if ctx.Err() != nil {
-		return endOf(ctx)
-	}
-	return tr.ask(fewer)
 }
 
 // options returns the options to ask with. The library would write beyond the
@@ -173,6 +175,11 @@ func (tr *tftpTransfer) Write(p []byte) (int, error) {
 func (tr *tftpTransfer) meaning(err error) error {
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if err.Error() == "short OACK packet: 2" {
+		// The packet ends behind its type, as atftpd's does if all options asked
+		// for are switched off.
+		return fmt.Errorf("%w: it acknowledges none", errNoOptions)
 	}
 	code, message, ok := serverError(err)
 	if !ok {

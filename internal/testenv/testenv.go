@@ -4,6 +4,8 @@ package testenv
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -12,12 +14,39 @@ import (
 func Need(t testing.TB, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
-	if err == nil {
-		return path
+	if err != nil {
+		lacking(t, program+" is not installed")
 	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not installed", program)
+	return path
+}
+
+// NeedKind is Need for a program that several packages have by the same name:
+// the first on the PATH whose answer to -V speaks of kind.
+func NeedKind(t testing.TB, program, kind string) string {
+	t.Helper()
+	for _, folder := range filepath.SplitList(os.Getenv("PATH")) {
+		path := filepath.Join(folder, program)
+		version, _ := exec.Command(path, "-V").CombinedOutput() // some exit with an error
+		if strings.Contains(string(version), kind) {
+			return path
+		}
 	}
-	t.Skipf("%s is not installed", program)
+	lacking(t, program+" of "+kind+" is not installed")
 	return ""
+}
+
+// NeedRoot is Need for the rights of root.
+func NeedRoot(t testing.TB) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		lacking(t, "not run as root")
+	}
+}
+
+func lacking(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
 }
