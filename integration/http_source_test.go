@@ -155,6 +155,7 @@ func TestNginx(t *testing.T) {
 	// It goes, and what was known stays; it comes back, and so do fresh ones.
 	own := "/" + lab.PolycomMAC + ".cfg"
 	get(own).want(t, 200, "")
+	forgetEvents()
 	stop()
 	time.Sleep(1100 * time.Millisecond)
 	r = get(own)
@@ -162,6 +163,7 @@ func TestNginx(t *testing.T) {
 	if age := header(r.output, "Age"); age == "" || age == "0" {
 		t.Errorf("the last known one is of age %q", age)
 	}
+	wantEvent(t, "device_profile_stale", nil, map[string]any{"mac": lab.PolycomMAC, "profile": "polycom/" + lab.PolycomMAC + ".cfg", "source": "http:127.0.0.1:" + backend})
 	record := s.awaitLogged(t, `"stale":true`, lab.PolycomMAC)[0]
 	if !strings.Contains(record, "connection refused") || !strings.Contains(record, "profile served") {
 		t.Errorf("got %s", record)

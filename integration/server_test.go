@@ -51,6 +51,10 @@ const globalOptions = `{
 	storage file_system "LAB/storage"
 	grace_period 1s
 	filesystem lab folder "LAB"
+	events {
+		on device_refused test_log
+		on device_profile_stale test_log
+	}
 	log {
 		output file "LAB/caddy.log"
 		level DEBUG
