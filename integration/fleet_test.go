@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -247,5 +250,33 @@ func TestFleet(t *testing.T) {
 	}
 	if status, _ := admin(t, "/device_profile/devices?offset=-1"); status != 400 {
 		t.Errorf("bad offset: got %d", status)
+	}
+}
+
+// TestDashboards holds that dashboard and alert rules name metrics that the
+// README knows.
+func TestDashboards(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(repository, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	metric := regexp.MustCompile(`caddy_device_profile_[a-z_]+`)
+	for _, file := range []string{"docs/grafana-dashboard.json", "docs/alerts.yml"} {
+		text, err := os.ReadFile(filepath.Join(repository, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(file, ".json") && !json.Valid(text) {
+			t.Errorf("%s is no JSON", file)
+		}
+		names := metric.FindAllString(string(text), -1)
+		if len(names) < 5 {
+			t.Errorf("%s names only %d metrics", file, len(names))
+		}
+		for _, name := range names {
+			if !strings.Contains(string(readme), "`"+strings.TrimSuffix(name, "_bucket")+"{") {
+				t.Errorf("%s: the README knows no %s", file, name)
+			}
+		}
 	}
 }
