@@ -55,9 +55,9 @@ type TFTPSource struct {
 	Deadline caddy.Duration `json:"deadline,omitempty"`
 
 	// BlockSize is the size of a block to ask for, in bytes: 512 to 65464. 512
-	// asks without any option, for servers that can't stand options. More than
-	// the network's packets hold is slower where packets get lost. Without larger blocks, some
-	// servers can't send more than 32 MiB. Default: 1428.
+	// asks without any option, for servers that can't stand options; some then
+	// can't send more than 32 MiB. Blocks larger than the network's packets cost
+	// more where packets get lost. Default: 1428, which fits an Ethernet frame.
 	BlockSize int `json:"block_size,omitempty"`
 
 	// MaxSize is the largest profile accepted, in bytes. Default: 134217728

@@ -161,6 +161,22 @@ func TestTFTPRogue(t *testing.T) {
 			p.send([]byte{0, 4, 0, 1})
 			plainly(p)
 		}, nil, ""},
+		{"refuses options in the midst", func(p *rawPeer) {
+			p.exchange(dataPacket(1, profile[:512]), 1, p.send)
+			p.send(errorPacket(8, "too late"))
+		}, errPlain, "too late"},
+		{"acknowledges none in the midst", func(p *rawPeer) {
+			p.exchange(dataPacket(1, profile[:512]), 1, p.send)
+			p.send([]byte{0, 6})
+		}, errPlain, "OACK"},
+		{"refuses options after their size", func(p *rawPeer) {
+			if p.hasOptions() {
+				p.acknowledge("blksize", "1428", "tsize", "77")
+				p.send(errorPacket(8, "changed my mind"))
+				return
+			}
+			plainly(p)
+		}, nil, ""},
 		{"garbage in the midst", func(p *rawPeer) {
 			p.exchange(dataPacket(1, profile[:512]), 1, p.send)
 			p.send([]byte{0xff, 0xff, 0xff, 0xff, 0xff})

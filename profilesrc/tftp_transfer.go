@@ -106,6 +106,7 @@ func (tr *tftpTransfer) options() tftpOptions {
 
 // ask makes one request and receives what comes.
 func (tr *tftpTransfer) ask(options tftpOptions) error {
+	tr.announced.Store(0)
 	client, err := tftp.NewClient(tr.address)
 	if err != nil {
 		return err
@@ -176,7 +177,7 @@ func (tr *tftpTransfer) meaning(err error) error {
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if err.Error() == "short OACK packet: 2" {
+	if err.Error() == "short OACK packet: 2" && tr.received == 0 {
 		// The packet ends behind its type, as atftpd's does if all options asked
 		// for are switched off.
 		return fmt.Errorf("%w: it acknowledges none", errNoOptions)
