@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 	"go.uber.org/zap"
 
@@ -25,6 +26,8 @@ func init() {
 
 // adminAPI adds endpoints to Caddy's admin API:
 //
+//	POST /device_profile/explain?path=<path>        what the running config would give to a certificate
+//	                                                (the body, in PEM or DER), and why, as JSON
 //	GET  /device_profile/devices                    devices seen by this process, newest first, as JSON;
 //	                                                ?offset= and ?limit= (100 by default) page through it
 //
@@ -60,11 +63,13 @@ func (a *adminAPI) Provision(ctx caddy.Context) error {
 const (
 	sitesPath   = "/device_profile/sites"
 	devicesPath = "/device_profile/devices"
+	explainPath = "/device_profile/explain"
 )
 
 // Routes returns the endpoints.
 func (a *adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
+		{Pattern: explainPath, Handler: caddy.AdminHandlerFunc(a.serveExplain)},
 		{Pattern: devicesPath, Handler: caddy.AdminHandlerFunc(a.serveDevices)},
 		{Pattern: sitesPath, Handler: caddy.AdminHandlerFunc(a.serveSites)},
 		{Pattern: sitesPath + "/{fqdn}", Handler: caddy.AdminHandlerFunc(a.serveSite)},
@@ -120,6 +125,29 @@ func queryNumber(r *http.Request, name string, otherwise, most int) (int, error)
 		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("%s: %q is not a number from 0 to %d", name, text, most)}
 	}
 	return n, nil
+}
+
+// maxChain is the largest certificate chain that is explained, in bytes.
+const maxChain = 256 << 10
+
+func (a *adminAPI) serveExplain(w http.ResponseWriter, r *http.Request) error {
+	if err := allow(w, r, http.MethodPost); err != nil {
+		return err
+	}
+	data, err := io.ReadAll(io.LimitReader(r.Body, maxChain))
+	if err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("reading the certificate: %w", err)}
+	}
+	certs, err := parseChain("the request", data)
+	if err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+	}
+	app, err := caddy.ActiveContext().AppIfConfigured("http")
+	if err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("the running config has no device_profile")}
+	}
+	verdicts := explainAll(r.Context(), handlersOf(app.(*caddyhttp.App)), certs, r.URL.Query().Get("path"))
+	return writeJSON(w, http.StatusOK, verdicts)
 }
 
 func (a *adminAPI) serveSites(w http.ResponseWriter, r *http.Request) error {

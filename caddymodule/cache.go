@@ -72,6 +72,7 @@ func (h *Handler) provisionSources(ctx caddy.Context) error {
 	for _, m := range modules.([]any) {
 		name := sourceName(m)
 		names = append(names, name)
+		h.explained = append(h.explained, namedSource{name, m.(profilesrc.Source)})
 		sources = append(sources, profilesrc.NewBreaker(name, m.(profilesrc.Source), h.observer()))
 	}
 	h.sources = profilesrc.NewChain(sources...)

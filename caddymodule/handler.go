@@ -94,15 +94,16 @@ type Handler struct {
 	// nobody else should. Default: nothing weaker than Caddy's own defaults.
 	LegacyTLS *LegacyTLS `json:"legacy_tls,omitempty"`
 
-	verifier *deviceauth.Verifier
-	rules    []*serveRule
-	sources  profilesrc.Source // nil in middleware mode
-	source   profilesrc.Source // the sources, behind the cache if there is one
-	store    string            // key of the cache's store, once it is ours
-	seen     *seenDevices      // nil if none are remembered
-	gauges   *gauges
-	events   eventSink
-	logger   *zap.Logger
+	verifier  *deviceauth.Verifier
+	rules     []*serveRule
+	sources   profilesrc.Source // nil in middleware mode
+	explained []namedSource     // each source by itself, for explanations
+	source    profilesrc.Source // the sources, behind the cache if there is one
+	store     string            // key of the cache's store, once it is ours
+	seen      *seenDevices      // nil if none are remembered
+	gauges    *gauges
+	events    eventSink
+	logger    *zap.Logger
 }
 
 // The values of Handler.Mode.

@@ -24,6 +24,7 @@ import (
 
 func newInspectCommand() *cobra.Command {
 	var config, adapter, path string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "inspect <cert.pem> [--config <file> [--adapter <name>]] [--path <request path>]",
 		Short: "Says what a phone with this certificate would get, and why",
@@ -32,25 +33,30 @@ Reads a phone's certificate, with any issuers that the phone sends behind it, an
 says what is in it and what each known vendor's identity rule makes of it.
 
 With --config, it also says what every device_profile in that config decides: the
-trust that vouches for the phone, its identity, what is weak about it, and with
---path the rule, the profile and the source that has it, or the reason for the
-refusal. The config is loaded but not run; profiles are looked for where it says.
+answer of each trust, the phone's identity, what is weak about it, and with --path
+rule by rule which gives the path and why not, the profile, what each source says,
+and what log and metrics would. The config is loaded but not run; profiles are
+looked for where it says, not in the cache.
 
 With --config, it exits with 0 only if one of them serves the phone, or, without
 --path, accepts its certificate.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cmd.SilenceUsage = true
-			return inspect(cmd.OutOrStdout(), args[0], config, adapter, path)
+			if asJSON && config == "" {
+				return errors.New("--json needs --config, whose verdict it prints")
+			}
+			return inspect(cmd.OutOrStdout(), args[0], config, adapter, path, asJSON)
 		},
 	}
 	cmd.Flags().StringVarP(&config, "config", "c", "", "Config to judge by")
 	cmd.Flags().StringVarP(&adapter, "adapter", "a", "", "Name of the config's adapter")
 	cmd.Flags().StringVar(&path, "path", "", "Request path to judge, as the phone sends it")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print the verdicts as JSON")
 	return cmd
 }
 
-func inspect(out io.Writer, file, config, adapter, path string) error {
+func inspect(out io.Writer, file, config, adapter, path string, asJSON bool) error {
 	certs, err := readChain(file)
 	if err != nil {
 		return err
@@ -58,8 +64,8 @@ func inspect(out io.Writer, file, config, adapter, path string) error {
 	if path != "" && config == "" {
 		return errors.New("--path needs --config, whose rules it is compared with")
 	}
-	printCertificate(out, certs)
 	if config == "" {
+		printCertificate(out, certs)
 		printPresets(out, certs[0])
 		return nil
 	}
@@ -67,17 +73,43 @@ func inspect(out io.Writer, file, config, adapter, path string) error {
 	if err != nil {
 		return err
 	}
-	served := false
-	for i, h := range handlers {
-		e := h.explain(context.Background(), certs, path)
-		fmt.Fprintf(out, "\ndevice_profile %d of %d\n", i+1, len(handlers))
-		e.print(out)
-		served = served || e.Refused == nil
+	verdicts := explainAll(context.Background(), handlers, certs, path)
+	if err := printVerdicts(out, certs, verdicts, asJSON); err != nil {
+		return err
 	}
-	if !served {
+	if !slices.ContainsFunc(verdicts, func(e explanation) bool { return e.refused == nil }) {
 		return errors.New("the phone is refused")
 	}
 	return nil
+}
+
+func printVerdicts(out io.Writer, certs []*x509.Certificate, verdicts []explanation, asJSON bool) error {
+	if asJSON {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(verdicts)
+	}
+	printCertificate(out, certs)
+	for i, e := range verdicts {
+		fmt.Fprintf(out, "\ndevice_profile %d of %d, in server %s\n", i+1, len(verdicts), e.Server)
+		e.print(out)
+	}
+	return nil
+}
+
+// placedHandler is a handler with the name of its server.
+type placedHandler struct {
+	*Handler
+	server string
+}
+
+func explainAll(ctx context.Context, handlers []placedHandler, certs []*x509.Certificate, path string) []explanation {
+	verdicts := make([]explanation, len(handlers))
+	for i, h := range handlers {
+		verdicts[i] = h.explain(ctx, certs, path)
+		verdicts[i].Server = h.server
+	}
+	return verdicts
 }
 
 // readChain reads the certificates that a device sends, its own first.
@@ -86,6 +118,12 @@ func readChain(file string) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseChain(file, data)
+}
+
+// parseChain reads certificates in PEM, or else DER. name is where they are from.
+func parseChain(name string, data []byte) ([]*x509.Certificate, error) {
+	var err error
 	var certs []*x509.Certificate
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
@@ -93,13 +131,13 @@ func readChain(file string) ([]*x509.Certificate, error) {
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("%s: certificate %d: %w", file, len(certs)+1, err)
+			return nil, fmt.Errorf("%s: certificate %d: %w", name, len(certs)+1, err)
 		}
 		certs = append(certs, cert)
 	}
 	if len(certs) == 0 {
 		if certs, err = x509.ParseCertificates(data); err != nil || len(certs) == 0 {
-			return nil, fmt.Errorf("%s: holds no certificate in PEM or DER", file)
+			return nil, fmt.Errorf("%s: holds no certificate in PEM or DER", name)
 		}
 	}
 	return certs, nil
@@ -107,7 +145,7 @@ func readChain(file string) ([]*x509.Certificate, error) {
 
 // loadHandlers provisions a config, without running it, and returns the
 // handlers in it, server by server.
-func loadHandlers(file, adapter string) ([]*Handler, error) {
+func loadHandlers(file, adapter string) ([]placedHandler, error) {
 	raw, _, _, err := caddycmd.LoadConfig(file, adapter)
 	if err != nil {
 		return nil, err
@@ -127,17 +165,24 @@ func loadHandlers(file, adapter string) ([]*Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	servers := app.(*caddyhttp.App).Servers
-	var handlers []*Handler
-	for _, name := range sortedKeys(servers) {
-		if guard := guardOf(servers[name]); guard != nil {
-			handlers = append(handlers, guard.handlers...)
-		}
-	}
+	handlers := handlersOf(app.(*caddyhttp.App))
 	if len(handlers) == 0 {
 		return nil, fmt.Errorf("%s: has no device_profile", file)
 	}
 	return handlers, nil
+}
+
+// handlersOf returns the handlers of all servers.
+func handlersOf(app *caddyhttp.App) []placedHandler {
+	var handlers []placedHandler
+	for _, name := range sortedKeys(app.Servers) {
+		if guard := guardOf(app.Servers[name]); guard != nil {
+			for _, h := range guard.handlers {
+				handlers = append(handlers, placedHandler{h, name})
+			}
+		}
+	}
+	return handlers
 }
 
 func sortedKeys[V any](m map[string]V) []string {
@@ -213,21 +258,45 @@ func deviceString(d *deviceauth.Device) string {
 func (e explanation) print(out io.Writer) {
 	w := newFieldWriter(out)
 	defer w.Flush()
+	for _, t := range e.Trusts {
+		verdict := "accepts the certificate"
+		if !t.Accepts {
+			verdict = t.Reason + ": " + t.Detail
+		}
+		w.field("trust "+t.Vendor, verdict)
+	}
 	if d := e.Device; d != nil {
-		w.field("trust", d.Vendor)
-		w.field("anchor", d.Chain[len(d.Chain)-1].Subject.String())
-		w.field("device", deviceString(d))
+		w.field("vendor", d.Vendor)
+		w.field("anchor", d.Anchor)
+		w.field("MAC", d.MAC)
+		w.field("model", d.Model)
+		w.field("serial", d.Serial)
 		w.field("fingerprint", d.Fingerprint)
 		w.field("weak", strings.Join(d.Weak, ", "))
 	}
 	w.field("path", e.Path)
-	w.field("rule", e.Rule)
+	for _, r := range e.Rules {
+		verdict := "gives this path to this device"
+		if !r.Matches {
+			verdict = "no: " + r.Why
+		}
+		w.field("rule "+r.Serve, verdict)
+	}
 	w.field("profile", e.Profile)
-	w.field("source", e.Source)
+	for _, s := range e.Sources {
+		w.field("source "+s.Source, strings.TrimSuffix(s.Outcome+": "+s.Detail, ": "))
+	}
+	for _, metric := range e.Metrics {
+		w.field("counts as", metric)
+	}
+	if e.Log != nil {
+		record, _ := json.Marshal(e.Log) // made of strings and numbers
+		w.field("logs", string(record))
+	}
 	switch {
-	case e.Refused != nil:
-		w.field("verdict", fmt.Sprintf("refused, %d %s", e.Status, e.Refused.Reason))
-		w.field("because", e.Refused.Detail)
+	case e.refused != nil:
+		w.field("verdict", fmt.Sprintf("refused, %d %s", e.Status, e.Reason))
+		w.field("because", e.Detail)
 	case e.Path == "":
 		w.field("verdict", "verified; add --path to see what it would get")
 	default:

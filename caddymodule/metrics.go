@@ -72,7 +72,16 @@ func register[C prometheus.Collector](registry *prometheus.Registry, collector *
 
 // count counts a visit.
 func (v *visit) count(state *tls.ConnectionState) {
-	vendor, reason := "", "served"
+	vendor, reason, weak := v.labels(state)
+	requestsTotal.WithLabelValues(vendor, reason, strconv.Itoa(v.status)).Inc()
+	for _, feature := range weak {
+		weakTotal.WithLabelValues(vendor, feature).Inc()
+	}
+}
+
+// labels are what a visit is counted by.
+func (v *visit) labels(state *tls.ConnectionState) (vendor, reason string, weak []string) {
+	reason = "served"
 	device := v.device
 	if v.refused != nil {
 		reason = string(v.refused.Reason)
@@ -83,10 +92,7 @@ func (v *visit) count(state *tls.ConnectionState) {
 	if device != nil {
 		vendor = device.Vendor
 	}
-	requestsTotal.WithLabelValues(vendor, reason, strconv.Itoa(v.status)).Inc()
-	for _, feature := range weakness(device, state) {
-		weakTotal.WithLabelValues(vendor, feature).Inc()
-	}
+	return vendor, reason, weakness(device, state)
 }
 
 // countHandshake counts a handshake. It is tls.Config.VerifyConnection, which

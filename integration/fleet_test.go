@@ -102,10 +102,10 @@ func (*eventLog) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 // admin asks the admin API of this process.
-func admin(t *testing.T, path string) (status int, body string) {
+func admin(t *testing.T, method, path, upload string) (status int, body string) {
 	t.Helper()
 	rec := httptest.NewRecorder()
-	req := httptest.NewRequest(http.MethodGet, path, nil)
+	req := httptest.NewRequest(method, path, strings.NewReader(upload))
 	mux := http.NewServeMux()
 	module := dt.Must(caddy.GetModule("admin.api.device_profile"))
 	for _, route := range module.New().(caddy.AdminRouter).Routes() {
@@ -226,7 +226,7 @@ func TestFleet(t *testing.T) {
 		t.Errorf("the end of an anchor: got %v, want %v in %v", end, l.Cisco.Cert.NotAfter.Unix(), counts())
 	}
 
-	status, body := admin(t, "/device_profile/devices?limit=2")
+	status, body := admin(t, "GET", "/device_profile/devices?limit=2", "")
 	var list struct {
 		Total   int
 		Devices []seenDevice
@@ -245,10 +245,10 @@ func TestFleet(t *testing.T) {
 	}, vvx); diff != "" {
 		t.Errorf("device (-want +got):\n%s", diff)
 	}
-	if status, body := admin(t, "/device_profile/devices?offset=1&limit=1"); status != 200 || strings.Count(body, `"mac"`) != 1 || !strings.Contains(body, lab.PolycomMAC) {
+	if status, body := admin(t, "GET", "/device_profile/devices?offset=1&limit=1", ""); status != 200 || strings.Count(body, `"mac"`) != 1 || !strings.Contains(body, lab.PolycomMAC) {
 		t.Errorf("second page: got %d %s", status, body)
 	}
-	if status, _ := admin(t, "/device_profile/devices?offset=-1"); status != 400 {
+	if status, _ := admin(t, "GET", "/device_profile/devices?offset=-1", ""); status != 400 {
 		t.Errorf("bad offset: got %d", status)
 	}
 }

@@ -3,6 +3,10 @@ package integration
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
+	"net/url"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +119,9 @@ func TestRefusals(t *testing.T) {
 					t.Fatalf("%d log records, want 1:\n%s", len(records), records)
 				}
 				wantWords(t, records[0], tt.status, tt.reason)
+				if tt.method == "" {
+					wantExplained(t, s, tt.cert, tt.path, tt.status, tt.reason)
+				}
 			})
 		}
 	}
@@ -185,5 +192,35 @@ func writeStrangers(t *testing.T, l *lab.Lab) {
 	save("gxe50xx", dt.Must(grandstream.Issue(pkix.Name{CommonName: "GXE50XX"})))
 	if err := l.Write("extra-ca/grandstream.pem", dt.PEM(grandstream.Cert)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// wantExplained holds that the running config explains what it does as it does it.
+func wantExplained(t *testing.T, s *server, cert, path string, status int, reason string) {
+	t.Helper()
+	if cert == "" {
+		return // there is nothing to explain
+	}
+	chain, err := os.ReadFile(s.lab.Path(cert + ".pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, body := admin(t, "POST", "/device_profile/explain?path="+url.QueryEscape(path), string(chain))
+	type verdict struct {
+		Status  int
+		Reason  string
+		Verdict string
+		Trusts  []any
+	}
+	var verdicts []verdict
+	if err := json.Unmarshal([]byte(body), &verdicts); err != nil || code != 200 {
+		t.Fatalf("explain: got %d %s", code, body)
+	}
+	at := slices.IndexFunc(verdicts, func(v verdict) bool { return len(v.Trusts) == 4 }) // not that of the site without TLS
+	if at < 0 {
+		t.Fatalf("explain: got %s", body)
+	}
+	if got := verdicts[at]; got.Status != status || got.Reason != reason || (got.Verdict == "served") != (status == 200) {
+		t.Errorf("explained as %+v, want %d %s", got, status, reason)
 	}
 }
