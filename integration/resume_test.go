@@ -59,12 +59,7 @@ func (s *server) get(t *testing.T, client *http.Client, path string) (status int
 
 func (s *server) tryGet(t *testing.T, client *http.Client, path string) (status int, body string, resumed bool, err error) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+s.address()+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Host = lab.Site
-	resp, err := client.Do(req)
+	resp, err := client.Do(phoneRequest(t, s, path))
 	if err != nil {
 		return 0, "", false, err
 	}
