@@ -9,7 +9,7 @@ import (
 // TestCoreKnowsNoCaddy holds that what decides and what fetches can be used, and
 // read, without Caddy.
 func TestCoreKnowsNoCaddy(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", "./deviceauth/...", "./profilesrc/...").Output()
+	out, err := exec.Command("go", "list", "-deps", "./deviceauth/...", "./profilesrc/...", "./inventory/...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

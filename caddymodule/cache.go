@@ -72,6 +72,9 @@ func (h *Handler) provisionSources(ctx caddy.Context) error {
 	for _, m := range modules.([]any) {
 		name := sourceName(m)
 		names = append(names, name)
+		if s, ok := m.(interface{ attrs() []string }); ok {
+			h.sourceAttrs = append(h.sourceAttrs, s.attrs()...)
+		}
 		h.explained = append(h.explained, namedSource{name, m.(profilesrc.Source)})
 		sources = append(sources, profilesrc.NewBreaker(name, m.(profilesrc.Source), h.observer()))
 	}

@@ -36,6 +36,10 @@ func init() {
 //			extended_key_usage client|any
 //			generic            deny|allow
 //		}
+//		devices <file> {
+//			refresh <duration>
+//		}
+//		devices <module> ...
 //		serve <request path> [<profile path>] {
 //			vendor <label>...
 //		}
@@ -81,6 +85,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		switch d.Val() {
 		case "trust":
 			err = h.unmarshalTrust(d)
+		case "devices":
+			err = h.unmarshalDevices(d)
 		case "serve":
 			err = h.unmarshalServe(d)
 		case "source":

@@ -26,6 +26,7 @@ type explanation struct {
 	Detail  string         `json:"detail,omitempty"`
 	Device  *deviceReport  `json:"device,omitempty"`
 	Trusts  []trustReport  `json:"trusts"`
+	Row     *rowReport     `json:"inventory,omitempty"`
 	Path    string         `json:"path,omitempty"`
 	Rules   []ruleReport   `json:"rules,omitempty"`
 	Profile string         `json:"profile,omitempty"`
@@ -44,6 +45,14 @@ type deviceReport struct {
 	Serial      string   `json:"serial,omitempty"`
 	Fingerprint string   `json:"fingerprint"`
 	Weak        []string `json:"weak,omitempty"`
+}
+
+// rowReport is what the inventory has on the device.
+type rowReport struct {
+	State   string            `json:"state"`
+	Profile string            `json:"profile,omitempty"`
+	Vendor  string            `json:"vendor,omitempty"`
+	Attrs   map[string]string `json:"attrs,omitempty"`
 }
 
 // trustReport is what one trust says of the certificate.
@@ -93,7 +102,7 @@ func (h *Handler) explain(ctx context.Context, certs []*x509.Certificate, path s
 		e.Reason, e.Detail = string(v.refused.Reason), v.refused.Detail
 	}
 	v.status = e.Status
-	e.Device = reportDevice(v)
+	e.Device, e.Row = reportDevice(v), reportRow(v)
 	if path != "" || err != nil {
 		e.Log, e.Metrics = v.wouldLog(req), v.wouldCount()
 	}
@@ -106,6 +115,9 @@ func (h *Handler) explainSteps(ctx context.Context, v *visit, e *explanation, ce
 		return err
 	}
 	v.device = device
+	if err := h.admit(ctx, v); err != nil {
+		return err
+	}
 	if e.Path == "" {
 		return nil
 	}
@@ -134,7 +146,7 @@ func (h *Handler) explainSources(ctx context.Context, v *visit, e *explanation) 
 	for _, s := range h.explained {
 		asked = append(asked, reporting{s, e})
 	}
-	profile, err := profilesrc.NewChain(asked...).Open(ctx, v.request())
+	profile, err := profilesrc.NewChain(asked...).Open(ctx, h.request(v))
 	if err != nil {
 		return err
 	}
@@ -184,7 +196,7 @@ func (h *Handler) reportRules(v *visit, path string) []ruleReport {
 			report.Serve += " " + rule.source.Profile
 		}
 		if !report.Matches {
-			report.Why = rule.whyNot(v.device, path)
+			report.Why = rule.whyNot(asker{v.device, v.row}, path)
 		}
 		reports = append(reports, report)
 		if report.Matches {
@@ -195,7 +207,7 @@ func (h *Handler) reportRules(v *visit, path string) []ruleReport {
 }
 
 // whyNot says why the rule doesn't give the path to the device.
-func (r *serveRule) whyNot(d *deviceauth.Device, path string) string {
+func (r *serveRule) whyNot(d asker, path string) string {
 	if len(r.source.Vendors) > 0 && !slices.Contains(r.source.Vendors, d.Vendor) {
 		return "is for " + strings.Join(r.source.Vendors, ", ") + " alone"
 	}
@@ -204,13 +216,13 @@ func (r *serveRule) whyNot(d *deviceauth.Device, path string) string {
 	}
 	filled, ok := fill(r.path, d)
 	if !ok {
-		return "needs a value that the certificate doesn't give, or not in a form fit for a path"
+		return "needs a value that certificate or inventory don't give, or not in a form fit for a path"
 	}
 	captures, ok := matchTokens(filled, path, nil)
 	if !ok {
 		return "is " + patternString(filled) + " for this device"
 	}
-	if slices.ContainsFunc(captures, func(c string) bool { return namesOtherDevice(c, d) }) {
+	if slices.ContainsFunc(captures, func(c string) bool { return namesOtherDevice(c, d.Device) }) {
 		return "what * matches holds another device's MAC"
 	}
 	return "names no profile that is fit to be served"
@@ -243,6 +255,20 @@ func reportDevice(v *visit) *deviceReport {
 	}
 	if len(d.Chain) > 0 {
 		report.Anchor = d.Chain[len(d.Chain)-1].Subject.String()
+	}
+	return report
+}
+
+func reportRow(v *visit) *rowReport {
+	if v.row.State == "" {
+		return nil
+	}
+	report := &rowReport{State: string(v.row.State), Profile: v.row.Profile, Vendor: v.row.Vendor}
+	for _, a := range v.row.Attrs {
+		if report.Attrs == nil {
+			report.Attrs = make(map[string]string)
+		}
+		report.Attrs[a.Column] = a.Value
 	}
 	return report
 }

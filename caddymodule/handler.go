@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/device-profile/caddy-device-profile/deviceauth"
+	"github.com/device-profile/caddy-device-profile/inventory"
 	"github.com/device-profile/caddy-device-profile/profilesrc"
 )
 
@@ -26,6 +27,7 @@ func init() {
 //
 //  1. verifies the client's certificate chain against the trusts,
 //  2. takes the device's MAC, model and serial from the verified certificate,
+//     and looks the MAC up in the inventory, if there is one,
 //  3. finds the first serve rule that gives the requested path to this device,
 //  4. serves the profile that the rule names from the first source that has it,
 //     or, without sources, rewrites the URI to the profile's path and calls the
@@ -46,6 +48,7 @@ func init() {
 //	`{device.serial}`       | serial number, as the certificate has it
 //	`{device.vendor}`       | label of the trust that vouches for the device
 //	`{device.fingerprint}`  | SHA-256 of the certificate, hex
+//	`{device.attr.<column>}` | value of that column in the inventory
 //	`{device.profile}`      | path of the profile that the rule names
 //	`{device.source}`       | source that gave the profile
 //	`{device.reason}`       | why the request was refused (on refusal only)
@@ -57,11 +60,12 @@ func init() {
 //	-------|-------------------------------------------------------------
 //	403    | `no_tls` `no_certificate` `untrusted` `weak_signature`
 //	       | `weak_key` `expired` `not_yet_valid` `key_usage`
-//	       | `generic_certificate` `no_identity` `path_not_allowed`
+//	       | `generic_certificate` `no_identity` `unknown_device`
+//	       | `blocked` `path_not_allowed`
 //	404    | `not_found`
 //	405    | `method_not_allowed`
 //	502    | `source_failed`
-//	503    | `source_unavailable`
+//	503    | `source_unavailable` `inventory_unavailable`
 //
 // Each decision is one log record of the logger
 // `http.handlers.device_profile`: "profile served", "profile not served" (the
@@ -70,6 +74,22 @@ type Handler struct {
 	// Trusts are the device CAs with their policies, tried in order; the first
 	// that accepts a certificate decides. At least one.
 	Trusts []*Trust `json:"trusts,omitempty"`
+
+	// DevicesRaw is the inventory: only devices that it lists are served.
+	//
+	// A device that it does not list, that has no MAC, or that another vendor's
+	// trust vouches for than its row says, is refused (403 `unknown_device`),
+	// and so is one whose state is `blocked` (403 `blocked`). While the inventory
+	// can't tell, the answer is 503 `inventory_unavailable`.
+	//
+	// A row's profile takes the place of the profile path of rules that give one
+	// profile to one device: those with the MAC, the serial number or the
+	// fingerprint in one of their paths, and without `*`. The rule must still
+	// give the requested path to the device. Other rules, for firmware, say, or
+	// a model's common file, are as they are for everybody.
+	//
+	// Default: every verified device is served.
+	DevicesRaw json.RawMessage `json:"devices,omitempty" caddy:"namespace=http.device_profile.inventories inline_key=inventory"`
 
 	// Serve are the rules that give paths to devices; the first that matches
 	// decides. At least one.
@@ -94,16 +114,18 @@ type Handler struct {
 	// nobody else should. Default: nothing weaker than Caddy's own defaults.
 	LegacyTLS *LegacyTLS `json:"legacy_tls,omitempty"`
 
-	verifier  *deviceauth.Verifier
-	rules     []*serveRule
-	sources   profilesrc.Source // nil in middleware mode
-	explained []namedSource     // each source by itself, for explanations
-	source    profilesrc.Source // the sources, behind the cache if there is one
-	store     string            // key of the cache's store, once it is ours
-	seen      *seenDevices      // nil if none are remembered
-	gauges    *gauges
-	events    eventSink
-	logger    *zap.Logger
+	verifier    *deviceauth.Verifier
+	inventory   inventory.Inventory // nil without one
+	rules       []*serveRule
+	sources     profilesrc.Source // nil in middleware mode
+	sourceAttrs []string          // the inventory's columns that sources are told
+	explained   []namedSource     // each source by itself, for explanations
+	source      profilesrc.Source // the sources, behind the cache if there is one
+	store       string            // key of the cache's store, once it is ours
+	seen        *seenDevices      // nil if none are remembered
+	gauges      *gauges
+	events      eventSink
+	logger      *zap.Logger
 }
 
 // The values of Handler.Mode.
@@ -152,6 +174,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if err := h.provisionSources(ctx); err != nil {
+		return err
+	}
+	if err := h.provisionInventory(ctx); err != nil {
 		return err
 	}
 	return h.register(ctx)
@@ -261,7 +286,7 @@ func (h *Handler) serve(v *visit, w http.ResponseWriter, r *http.Request, next c
 	}
 	// A phone may end its sending side after the request, which net/http takes
 	// for a phone that has gone. Sources have deadlines of their own.
-	profile, err := h.source.Open(context.WithoutCancel(r.Context()), v.request())
+	profile, err := h.source.Open(context.WithoutCancel(r.Context()), h.request(v))
 	if err != nil {
 		return v.refuse(w, err)
 	}

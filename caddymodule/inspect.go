@@ -274,6 +274,14 @@ func (e explanation) print(out io.Writer) {
 		w.field("fingerprint", d.Fingerprint)
 		w.field("weak", strings.Join(d.Weak, ", "))
 	}
+	if r := e.Row; r != nil {
+		w.field("inventory", r.State)
+		w.field("inventory profile", r.Profile)
+		w.field("inventory vendor", r.Vendor)
+		for _, column := range sortedKeys(r.Attrs) {
+			w.field("inventory "+column, r.Attrs[column])
+		}
+	}
 	w.field("path", e.Path)
 	for _, r := range e.Rules {
 		verdict := "gives this path to this device"

@@ -157,7 +157,7 @@ func TestProvisionJSON(t *testing.T) {
 
 // Caddy cleans up what it could not provision, too.
 func TestCleanupOfZeroValues(t *testing.T) {
-	for _, module := range []caddy.CleanerUpper{new(FilesSource), new(TFTPSource), new(Handler)} {
+	for _, module := range []caddy.CleanerUpper{new(FilesSource), new(TFTPSource), new(FileInventory), new(Handler)} {
 		if err := module.Cleanup(); err != nil {
 			t.Errorf("%T: %v", module, err)
 		}

@@ -4,15 +4,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/device-profile/caddy-device-profile/deviceauth"
 )
 
 // ServeRule lets a device fetch one kind of path.
 type ServeRule struct {
 	// Path is the pattern a request path is compared with, ignoring case. It
 	// may hold `{device.*}` placeholders, which are filled from the verified
-	// certificate alone, `*`, which matches any characters within one segment,
+	// certificate and, for `{device.attr.*}`, from the inventory alone, `*`, which matches any characters within one segment,
 	// and a trailing `/*`, which matches any rest. Required.
 	Path string `json:"path"`
 
@@ -35,6 +33,10 @@ type serveRule struct {
 	// usesDevice is set if the profile's name or the right to it depends on who
 	// asks.
 	usesDevice bool
+	// ownProfile is set if the rule gives one profile to one device. An inventory
+	// can then name another.
+	ownProfile bool
+	attrs      []string // the inventory's columns that it uses
 }
 
 // token is one piece of a pattern.
@@ -70,7 +72,11 @@ func (r ServeRule) compile() (*serveRule, error) {
 	}
 	needsMAC := usesMAC(path) || usesMAC(profile)
 	usesDevice := hasPlaceholder(path) || hasPlaceholder(profile)
-	return &serveRule{source: r, path: path, profile: profile, needsMAC: needsMAC, usesDevice: usesDevice}, nil
+	ownProfile := countStars(path) == 0 && (namesDevice(path) || namesDevice(profile))
+	return &serveRule{
+		source: r, path: path, profile: profile, needsMAC: needsMAC, usesDevice: usesDevice, ownProfile: ownProfile,
+		attrs: append(attrsOf(path), attrsOf(profile)...),
+	}, nil
 }
 
 // parsePattern splits a pattern into tokens.
@@ -104,8 +110,8 @@ func parsePattern(pattern string) ([]token, error) {
 				return nil, fmt.Errorf("{ without }")
 			}
 			name := s[1:end]
-			if _, ok := deviceValue(&deviceauth.Device{}, name); !ok {
-				return nil, fmt.Errorf("unknown placeholder {%s}: known are %s", name, strings.Join(rulePlaceholders, " "))
+			if err := checkPlaceholder(name); err != nil {
+				return nil, err
 			}
 			t, n = token{kind: placeholder, text: name}, end+1
 		default:
@@ -133,7 +139,7 @@ func countStars(tokens []token) int {
 
 // match reports whether path, a decoded request path, is one that the rule
 // gives to the device, and the path of its profile if so.
-func (r *serveRule) match(d *deviceauth.Device, path string) (profile string, ok bool) {
+func (r *serveRule) match(d asker, path string) (profile string, ok bool) {
 	if len(r.source.Vendors) > 0 && !slices.Contains(r.source.Vendors, d.Vendor) {
 		return "", false
 	}
@@ -147,9 +153,12 @@ func (r *serveRule) match(d *deviceauth.Device, path string) (profile string, ok
 		return "", false
 	}
 	for _, c := range captures {
-		if namesOtherDevice(c, d) {
+		if namesOtherDevice(c, d.Device) {
 			return "", false
 		}
+	}
+	if r.ownProfile && d.row.Profile != "" {
+		return d.row.Profile, true
 	}
 	target, ok := fill(r.profile, d)
 	if !ok {
@@ -174,6 +183,24 @@ func usesMAC(tokens []token) bool {
 	})
 }
 
+// namesDevice reports whether tokens hold a placeholder that no other device of
+// its vendor fills alike.
+func namesDevice(tokens []token) bool {
+	return usesMAC(tokens) || slices.ContainsFunc(tokens, func(t token) bool {
+		return t.kind == placeholder && (t.text == "device.serial" || t.text == "device.fingerprint")
+	})
+}
+
+// attrsOf returns the inventory's columns that tokens have placeholders for.
+func attrsOf(tokens []token) (columns []string) {
+	for _, t := range tokens {
+		if column, ok := attrColumn(t.text); ok && t.kind == placeholder {
+			columns = append(columns, column)
+		}
+	}
+	return columns
+}
+
 func hasPlaceholder(tokens []token) bool {
 	return slices.ContainsFunc(tokens, func(t token) bool { return t.kind == placeholder })
 }
@@ -188,12 +215,13 @@ func (r *serveRule) sharesMACs() bool {
 
 // fill replaces the placeholders by the device's values. It fails if the
 // device lacks one, or if a value could change the path's shape: certificates
-// are signed by the vendor, but not for what a path is made of.
-func fill(tokens []token, d *deviceauth.Device) ([]token, bool) {
+// are signed by the vendor, but not for what a path is made of, and an
+// inventory may be somebody's spreadsheet.
+func fill(tokens []token, d asker) ([]token, bool) {
 	filled := make([]token, len(tokens))
 	for i, t := range tokens {
 		if t.kind == placeholder {
-			value, _ := deviceValue(d, t.text)
+			value, _ := d.value(t.text)
 			if !safeSegment(value) {
 				return nil, false
 			}

@@ -85,7 +85,7 @@ func TestRuleMatch(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, ok := compileRule(t, tt.path, tt.profile).match(phone, tt.request)
+			got, ok := compileRule(t, tt.path, tt.profile).match(asker{Device: phone}, tt.request)
 			if ok != (tt.want != "") || got != tt.want {
 				t.Errorf("serve %s %s gives %q, %v for %s; want %q", tt.path, tt.profile, got, ok, tt.request, tt.want)
 			}
@@ -97,7 +97,7 @@ func TestRuleMatch(t *testing.T) {
 func TestRuleFillsSafely(t *testing.T) {
 	rule := compileRule(t, "/m/{device.model}", "/{device.model}/x")
 	for _, model := range []string{"", "..", ".", "../..", "a/b", `a\b`, "a\x00", "a\n", "\xff", "/"} {
-		if got, ok := rule.match(device("000e08aabbcc", model), "/m/"+model); ok {
+		if got, ok := rule.match(asker{Device: device("000e08aabbcc", model)}, "/m/"+model); ok {
 			t.Errorf("model %q gives %q", model, got)
 		}
 	}
@@ -106,7 +106,7 @@ func TestRuleFillsSafely(t *testing.T) {
 func TestRuleWithoutMAC(t *testing.T) {
 	noMAC := device("", "525G2")
 	h := &Handler{rules: []*serveRule{compileRule(t, "/{device.mac}.xml", ""), compileRule(t, "/firmware/*", "")}}
-	if _, _, err := h.findProfile(noMAC, "/firmware/a.bin"); err != nil {
+	if _, _, err := h.findProfile(asker{Device: noMAC}, "/firmware/a.bin"); err != nil {
 		t.Errorf("a rule without a MAC: %v", err)
 	}
 	for path, want := range map[string]deviceauth.Reason{
@@ -114,7 +114,7 @@ func TestRuleWithoutMAC(t *testing.T) {
 		"/000e08aabbcc.xml":      deviceauth.NoIdentity,
 		"/firmware/000e08aabbcc": deviceauth.NoIdentity,
 	} {
-		_, _, err := h.findProfile(noMAC, path)
+		_, _, err := h.findProfile(asker{Device: noMAC}, path)
 		if refusal, ok := err.(*deviceauth.Refusal); !ok || refusal.Reason != want {
 			t.Errorf("%s: got %v, want %s", path, err, want)
 		}
@@ -127,11 +127,11 @@ func TestRuleForVendors(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := *phone
-	if _, ok := rule.match(&other, "/000e08aabbcc.xml"); ok {
+	if _, ok := rule.match(asker{Device: &other}, "/000e08aabbcc.xml"); ok {
 		t.Error("matches for another vendor's device")
 	}
 	other.Vendor = "snom"
-	if _, ok := rule.match(&other, "/000e08aabbcc.xml"); !ok {
+	if _, ok := rule.match(asker{Device: &other}, "/000e08aabbcc.xml"); !ok {
 		t.Error("does not match for its vendor's device")
 	}
 }
@@ -249,7 +249,7 @@ func BenchmarkRules(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, _, err := h.findProfile(phone, path); err != nil {
+				if _, _, err := h.findProfile(asker{Device: phone}, path); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -15,7 +14,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/dustin/go-humanize"
 
-	"github.com/device-profile/caddy-device-profile/deviceauth"
 	"github.com/device-profile/caddy-device-profile/profilesrc"
 )
 
@@ -90,8 +88,10 @@ func (s *HTTPSource) Provision(ctx caddy.Context) error {
 	for name, values := range s.HeaderUp {
 		for _, value := range values {
 			value = repl.ReplaceKnown(value, "")
-			if err := checkPlaceholders(value); err != nil {
-				return fmt.Errorf("source http: header_up %s: %w", name, err)
+			for _, placeholder := range textPlaceholders(value) {
+				if err := checkPlaceholder(placeholder); err != nil {
+					return fmt.Errorf("source http: header_up %s: %w", name, err)
+				}
 			}
 			header.Add(name, value)
 		}
@@ -140,16 +140,18 @@ func (s *HTTPSource) target(repl *caddy.Replacer) (string, error) {
 	return parsed.String(), nil
 }
 
-var placeholderPattern = regexp.MustCompile(`\{([^{}]*)\}`)
-
-// checkPlaceholders refuses placeholders that serve rules may not use either.
-func checkPlaceholders(text string) error {
-	for _, match := range placeholderPattern.FindAllStringSubmatch(text, -1) {
-		if _, ok := deviceValue(&deviceauth.Device{}, match[1]); !ok {
-			return fmt.Errorf("unknown placeholder %s: known are %v", match[0], rulePlaceholders)
+// attrs returns the inventory's columns that the headers use.
+func (s *HTTPSource) attrs() (columns []string) {
+	for _, values := range s.HeaderUp {
+		for _, value := range values {
+			for _, name := range textPlaceholders(value) {
+				if column, ok := attrColumn(name); ok {
+					columns = append(columns, column)
+				}
+			}
 		}
 	}
-	return nil
+	return columns
 }
 
 // Open fetches a profile.

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/device-profile/caddy-device-profile/deviceauth"
+	"github.com/device-profile/caddy-device-profile/inventory"
 	"github.com/device-profile/caddy-device-profile/profilesrc"
 )
 
@@ -24,7 +25,8 @@ const (
 	reasonSourceFailed      deviceauth.Reason = "source_failed"
 )
 
-// retryAfter is what a phone is told to wait, in seconds, if a source is down.
+// retryAfter is what a phone is told to wait, in seconds, if a source or the
+// inventory is down.
 const retryAfter = "120"
 
 // visit is one request on its way from certificate to answer.
@@ -32,6 +34,7 @@ type visit struct {
 	start   time.Time
 	path    string             // as requested; the request's own may be rewritten
 	device  *deviceauth.Device // set once verified
+	row     inventory.Row      // what the inventory has on the device
 	rule    *serveRule         // the rule that gives the path
 	name    profilesrc.Name    // the profile that the rule names
 	source  string             // the source that gave it
@@ -48,6 +51,9 @@ type visit struct {
 // decide says which profile the request is for, or why not.
 func (h *Handler) decide(v *visit, r *http.Request) error {
 	if err := h.identify(v, r.TLS); err != nil {
+		return err
+	}
+	if err := h.admit(r.Context(), v); err != nil {
 		return err
 	}
 	return h.authorize(v, r)
@@ -73,7 +79,7 @@ func (h *Handler) authorize(v *visit, r *http.Request) error {
 		return &deviceauth.Refusal{Reason: reasonPathNotAllowed, Detail: "the request path is malformed"}
 	}
 	var err error
-	if v.rule, v.name, err = h.findProfile(v.device, path); err != nil {
+	if v.rule, v.name, err = h.findProfile(asker{v.device, v.row}, path); err != nil {
 		return err
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -84,7 +90,7 @@ func (h *Handler) authorize(v *visit, r *http.Request) error {
 
 // findProfile returns the first rule that gives the path to the device, and the
 // profile that it names.
-func (h *Handler) findProfile(d *deviceauth.Device, path string) (*serveRule, profilesrc.Name, error) {
+func (h *Handler) findProfile(d asker, path string) (*serveRule, profilesrc.Name, error) {
 	macMissed := false
 	for _, rule := range h.rules {
 		profile, ok := rule.match(d, path)
@@ -105,9 +111,14 @@ func (h *Handler) findProfile(d *deviceauth.Device, path string) (*serveRule, pr
 	return nil, profilesrc.Name{}, refusal
 }
 
-// request is what the sources are asked.
-func (v *visit) request() profilesrc.Request {
-	return profilesrc.Request{Name: v.name, Device: v.deviceValue, Identity: identityOf(v.device), Common: !v.rule.usesDevice}
+// request is what the sources are asked. What the inventory has them told of the
+// device is part of who asks: with other values, they may answer otherwise.
+func (h *Handler) request(v *visit) profilesrc.Request {
+	identity := identityOf(v.device)
+	for _, column := range h.sourceAttrs {
+		identity += "\t" + v.row.Attr(column) // values hold no control characters
+	}
+	return profilesrc.Request{Name: v.name, Device: v.deviceValue, Identity: identity, Common: !v.rule.usesDevice}
 }
 
 // identityOf tells a device from all others. A phone that gets another
@@ -122,7 +133,7 @@ func identityOf(d *deviceauth.Device) string {
 // deviceValue returns the value of one of rulePlaceholders, named without
 // braces, or "".
 func (v *visit) deviceValue(name string) string {
-	value, _ := deviceValue(v.device, name)
+	value, _ := asker{v.device, v.row}.value(name)
 	return value
 }
 
@@ -177,7 +188,7 @@ func statusOf(reason deviceauth.Reason) int {
 		return http.StatusMethodNotAllowed
 	case reasonNotFound:
 		return http.StatusNotFound
-	case reasonSourceUnavailable:
+	case reasonSourceUnavailable, reasonInventoryUnavailable:
 		return http.StatusServiceUnavailable
 	case reasonSourceFailed:
 		return http.StatusBadGateway
@@ -222,5 +233,5 @@ func (v *visit) placeholder(key string) (any, bool) {
 	case key == "device.source":
 		return v.source, true
 	}
-	return deviceValue(v.device, key)
+	return asker{v.device, v.row}.value(key)
 }
