@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/certmagic"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -102,13 +101,12 @@ func (c *CSR) Provision(ctx caddy.Context) error {
 	if err := c.register(ctx); err != nil {
 		return err
 	}
-	app, err := ctx.App("events")
+	events, err := newEventSink(ctx)
 	if err != nil {
-		return fmt.Errorf("getting the events app: %w", err)
+		return err
 	}
-	events := app.(*caddyevents.App)
 	expiring := func(status sitecert.Status) {
-		events.Emit(ctx, "device_site_certificate_expiring", map[string]any{
+		events.emit(eventExpiring, map[string]any{
 			"fqdn": status.FQDN, "state": string(status.State), "not_after": status.NotAfter,
 		})
 	}
@@ -119,18 +117,9 @@ func (c *CSR) Provision(ctx caddy.Context) error {
 	var watching context.Context
 	watching, c.stop = context.WithCancel(ctx)
 	// Before the config runs, nobody would hear the event.
-	return events.On("started", eventFunc(func() {
+	return events.app.On("started", eventFunc(func() {
 		c.watch.Go(func() { c.site.Watch(watching, refresh, expiring) })
 	}))
-}
-
-// eventFunc is a function that handles an event.
-type eventFunc func()
-
-// Handle calls f.
-func (f eventFunc) Handle(context.Context, caddy.Event) error {
-	f()
-	return nil
 }
 
 // open opens the site in the storage of the context's config.
@@ -178,20 +167,16 @@ func (c *CSR) warn(ctx caddy.Context) {
 
 // register adds the end of the certificate to the config's metrics.
 func (c *CSR) register(ctx caddy.Context) error {
-	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace:   "caddy",
-		Subsystem:   "device_profile",
-		Name:        "site_certificate_end_timestamp_seconds",
-		Help:        "When the site's installed certificate ends; 0 while there is none.",
-		ConstLabels: prometheus.Labels{"fqdn": c.site.FQDN()},
-	}, func() float64 {
-		status := c.site.Status()
-		if status.State == sitecert.StateAwaiting {
-			return 0
-		}
-		return float64(status.NotAfter.Unix())
-	})
-	return register(ctx.GetMetricsRegistry(), &gauge) // the FQDN may be in several places of the config
+	return gaugeFunc(ctx.GetMetricsRegistry(), "site_certificate_end_timestamp_seconds",
+		"When the site's installed certificate ends; 0 while there is none.",
+		prometheus.Labels{"fqdn": c.site.FQDN()},
+		func() float64 {
+			status := c.site.Status()
+			if status.State == sitecert.StateAwaiting {
+				return 0
+			}
+			return float64(status.NotAfter.Unix())
+		})
 }
 
 // Cleanup stops looking after the site.

@@ -1,15 +1,21 @@
 package caddymodule
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 )
 
-// The events of the handler.
+// The events of the handler, its inventory and the sites' certificates.
 const (
+	// eventExpiring has the data fqdn, state and not_after.
+	eventExpiring = "device_site_certificate_expiring"
+	// eventReloadFailed has the data file and error.
+	eventReloadFailed = "device_inventory_reload_failed"
 	// eventRefused has the data mac, vendor, reason, status, path, remote_ip and
 	// would_refuse.
 	eventRefused = "device_refused"
@@ -17,10 +23,13 @@ const (
 	eventStale = "device_profile_stale"
 )
 
-// eventSink emits the handler's events, if there is anybody to hear them.
+// eventSink emits events, if there is anybody to hear them.
 type eventSink struct {
 	ctx caddy.Context
 	app *caddyevents.App
+	// started is set once the config runs. Before, nobody would hear, and the app
+	// is not to be asked who would.
+	started *atomic.Bool
 }
 
 func newEventSink(ctx caddy.Context) (eventSink, error) {
@@ -28,13 +37,33 @@ func newEventSink(ctx caddy.Context) (eventSink, error) {
 	if err != nil {
 		return eventSink{}, fmt.Errorf("getting the events app: %w", err)
 	}
-	return eventSink{ctx, app.(*caddyevents.App)}, nil
+	sink := eventSink{ctx, app.(*caddyevents.App), new(atomic.Bool)}
+	return sink, sink.app.On("started", eventFunc(func() { sink.started.Store(true) }))
 }
 
-// emit tells of a visit that was refused, or got the last known profile.
-func (e eventSink) emit(v *visit, r *http.Request) {
+// eventFunc is a function that handles an event.
+type eventFunc func()
+
+// Handle calls f.
+func (f eventFunc) Handle(context.Context, caddy.Event) error {
+	f()
+	return nil
+}
+
+// wanted reports whether anybody would hear an event.
+func (e eventSink) wanted(event string) bool { return e.started.Load() && e.app.ShouldEmit(event) }
+
+// emit emits an event.
+func (e eventSink) emit(event string, data map[string]any) {
+	if e.wanted(event) {
+		e.app.Emit(e.ctx, event, data)
+	}
+}
+
+// visit tells of a visit that was refused, or got the last known profile.
+func (e eventSink) visit(v *visit, r *http.Request) {
 	switch {
-	case v.refused != nil && e.app.ShouldEmit(eventRefused):
+	case v.refused != nil && e.wanted(eventRefused):
 		device := v.device
 		if device == nil {
 			device = v.refused.Device
@@ -48,9 +77,9 @@ func (e eventSink) emit(v *visit, r *http.Request) {
 				data["mac"] = device.MAC.String()
 			}
 		}
-		e.app.Emit(e.ctx, eventRefused, data)
-	case v.stale != nil && e.app.ShouldEmit(eventStale):
-		e.app.Emit(e.ctx, eventStale, map[string]any{
+		e.emit(eventRefused, data)
+	case v.stale != nil && e.wanted(eventStale):
+		e.emit(eventStale, map[string]any{
 			"mac": v.deviceValue("device.mac"), "vendor": v.device.Vendor, "profile": v.name.String(), "source": v.source, "age": v.age.Seconds(),
 		})
 	}

@@ -266,7 +266,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 func (h *Handler) report(v *visit, r *http.Request, err error) {
 	h.log(v, r, err)
 	v.count(r.TLS)
-	h.events.emit(v, r)
+	h.events.visit(v, r)
 	if h.seen != nil {
 		h.seen.note(v, r)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/device-profile/caddy-device-profile/deviceauth"
@@ -47,6 +48,7 @@ type FileInventory struct {
 
 	key    string // of the pooled file, once it is ours
 	view   *inventory.View
+	events eventSink
 	logger *zap.Logger
 }
 
@@ -97,10 +99,34 @@ func (i *FileInventory) Provision(ctx caddy.Context) error {
 	if err := file.Unwatched(); err != nil {
 		i.logger.Warn("the system tells of no changes to the inventory, so they are only looked for now and then", zap.String("file", path), zap.Error(err))
 	}
+	if i.events, err = newEventSink(ctx); err != nil {
+		return err
+	}
 	i.view = file.View(i.reloaded)
+	if err := i.register(ctx, path); err != nil {
+		return fmt.Errorf("inventory file: registering metrics: %w", err)
+	}
 	status := i.view.Status()
 	i.logger.Info("inventory loaded", zap.String("file", path), zap.Int("rows", status.Rows), zap.Time("read", status.Read))
 	return nil
+}
+
+// register adds how the inventory stands to the config's metrics.
+func (i *FileInventory) register(ctx caddy.Context, path string) error {
+	registry, labels := ctx.GetMetricsRegistry(), prometheus.Labels{"file": path}
+	return errors.Join(
+		gaugeFunc(registry, "inventory_rows", "Devices in the inventory that is in use.", labels,
+			func() float64 { return float64(i.view.Status().Rows) }),
+		gaugeFunc(registry, "inventory_read_timestamp_seconds", "When the inventory that is in use was read.", labels,
+			func() float64 { return float64(i.view.Status().Read.Unix()) }),
+		gaugeFunc(registry, "inventory_reload_failed", "1 if the file, as it is now, could not be used, so that an earlier one is.", labels,
+			func() float64 {
+				if i.view.Status().Err != nil {
+					return 1
+				}
+				return 0
+			}),
+	)
 }
 
 // reloaded says what came of reading the file again.
@@ -108,6 +134,7 @@ func (i *FileInventory) reloaded(load inventory.Load) {
 	if load.Err != nil {
 		i.logger.Error("inventory not reloaded: the last good one stays in use",
 			zap.String("file", i.Path), zap.Error(load.Err), zap.Int("rows", load.Rows))
+		i.events.emit(eventReloadFailed, map[string]any{"file": i.Path, "error": load.Err.Error()})
 		return
 	}
 	i.logger.Info("inventory reloaded", zap.String("file", i.Path), zap.Int("rows", load.Rows), zap.Duration("took", load.Took))

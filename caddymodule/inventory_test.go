@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/device-profile/caddy-device-profile/deviceauth"
 	"github.com/device-profile/caddy-device-profile/inventory"
 )
@@ -196,8 +194,7 @@ func TestInventoryOverReloads(t *testing.T) {
 		}
 	}
 	write("mac,tenant\n000413aabbcc,acme\n")
-	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
-	defer cancel()
+	ctx := quietContext(t)
 	load := func() (*FileInventory, error) {
 		i := &FileInventory{Path: path}
 		return i, i.Provision(ctx)

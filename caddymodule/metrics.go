@@ -31,6 +31,13 @@ var (
 	}, []string{"source"})
 )
 
+// gaugeFunc registers a gauge that is asked when somebody looks. Another of the
+// same name and labels makes it superfluous.
+func gaugeFunc(registry *prometheus.Registry, name, help string, labels prometheus.Labels, value func() float64) error {
+	g := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "caddy", Subsystem: "device_profile", Name: name, Help: help, ConstLabels: labels}, value)
+	return register(registry, &g)
+}
+
 func counter(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "caddy", Subsystem: "device_profile", Name: name, Help: help}, labels)
 }

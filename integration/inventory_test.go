@@ -91,8 +91,11 @@ func TestInventory(t *testing.T) {
 	s.awaitLogged(t, "device refused", `"reason":"unknown_device"`, "snom", "polycom")
 
 	// A bad one changes nothing, and says so, with line and column.
+	forgetEvents()
 	publish(t, l, "mac,tenant,version\n"+lab.PolycomMAC+",acme,7\n"+lab.PolycomMAC+",acme,8\n")
 	s.awaitLogged(t, `"level":"error"`, "inventory not reloaded", "devices.csv:3:1: mac "+lab.PolycomMAC+" is listed twice")
+	wantEvent(t, "device_inventory_reload_failed", nil, map[string]any{"file": l.Path("devices.csv")})
+	wantMetrics(t, `inventory_reload_failed{file="`+l.Path("devices.csv")+`"}`, `inventory_rows{file="`+l.Path("devices.csv")+`"}`)
 	want(own, 200, lab.PolycomMAC+".cfg 6")
 	publish(t, l, "mac,version\n"+lab.PolycomMAC+",9\n")
 	s.awaitLogged(t, `"level":"error"`, "inventory not reloaded", "no column tenant")

@@ -54,6 +54,7 @@ const globalOptions = `{
 	events {
 		on device_refused test_log
 		on device_profile_stale test_log
+		on device_inventory_reload_failed test_log
 	}
 	log {
 		output file "LAB/caddy.log"
