@@ -141,6 +141,7 @@ func TestProvisionJSON(t *testing.T) {
 		"weak RSA":           {`{"trusts":[{"vendor":"snom","pem_files":["x"],"weakest_rsa":512}]}`, "floor"},
 		"source without one": {`{"sources":[{"source":"files"}],"trusts":[{"vendor":"snom","pem_files":["ROOT"]}],"serve":[{"path":"/a"}]}`, "no folder"},
 		"no serve":           {`{"trusts":[{"vendor":"snom","pem_files":["ROOT"]}]}`, "no serve rule"},
+		"bad mode":           {`{"mode":"watch"}`, "watch"},
 		"bad rule":           {`{"trusts":[{"vendor":"snom","pem_files":["ROOT"]}],"serve":[{"path":"a"}]}`, "slash"},
 	} {
 		t.Run(name, func(t *testing.T) {
