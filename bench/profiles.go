@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// profileSeconds is how long a CPU profile watches.
+const profileSeconds = 5
+
+// takeProfiles writes a CPU profile of our server for each kind of visit, which
+// are played for as long as that takes.
+func (o *options) takeProfiles(f *fleet, peers []*peer) error {
+	if err := os.MkdirAll(o.profiles, 0o755); err != nil {
+		return err
+	}
+	for _, p := range peers {
+		for i := range kinds {
+			if k := &kinds[i]; p.admin != "" && wanted(o.kinds, k.name) && p.can(k) {
+				if err := o.takeProfile(f, p, k); err != nil {
+					return fmt.Errorf("profiling %s: %s: %w", p.title, k.title, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (o *options) takeProfile(f *fleet, p *peer, k *kind) error {
+	done := make(chan error, 1)
+	go func() {
+		done <- download(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.admin, profileSeconds), filepath.Join(o.profiles, p.name+"-"+k.name+".pprof"))
+	}()
+	for {
+		phones, err := f.phones(k.count(o.visits))
+		if err != nil {
+			return err
+		}
+		if _, err := playRound(p, k, phones, k.count(o.visits)); err != nil {
+			return err
+		}
+		select {
+		case err := <-done:
+			return err
+		default:
+		}
+	}
+}
+
+func download(url, file string) error {
+	client := &http.Client{Timeout: (profileSeconds + 30) * time.Second}
+	resp, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	return writeFile(file, func(w io.Writer) error {
+		_, err := io.Copy(w, resp.Body)
+		return err
+	})
+}
