@@ -19,7 +19,7 @@ import (
 type peer struct {
 	*process
 	name, title string
-	ours        bool
+	ours, caddy bool
 	address     string
 	admin       string // of a caddy
 	can         func(*kind) bool
@@ -32,9 +32,9 @@ func (o *options) startPeers(f *fleet, back *backEnds) ([]*peer, error) {
 		peer
 		start func(*peer, *strings.Replacer) (*exec.Cmd, error)
 	}{
-		{peer{name: "ours", title: "device_profile", ours: true, can: func(*kind) bool { return true }}, o.ourCaddy},
-		{peer{name: "fast", title: "device_profile, fast build", ours: true, can: func(*kind) bool { return true }}, o.fastCaddy},
-		{peer{name: "caddy", title: "stock Caddy", can: func(k *kind) bool { return !k.legacy && (k.host == "" || k.host == httpSite) }}, o.stockCaddy},
+		{peer{name: "ours", title: "device_profile", ours: true, caddy: true, can: func(*kind) bool { return true }}, o.ourCaddy},
+		{peer{name: "fast", title: "device_profile, fast build", ours: true, caddy: true, can: func(*kind) bool { return true }}, o.fastCaddy},
+		{peer{name: "caddy", title: "stock Caddy", caddy: true, can: func(k *kind) bool { return !k.legacy && (k.host == "" || k.host == httpSite) }}, o.stockCaddy},
 		{peer{name: "nginx", title: "nginx", can: func(k *kind) bool { return !k.tftp }}, o.nginx},
 		{peer{name: "apache", title: "Apache", can: func(k *kind) bool { return k.host == "" }}, o.apache},
 	}

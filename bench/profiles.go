@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,7 +21,7 @@ func (o *options) takeProfiles(f *fleet, peers []*peer) error {
 	}
 	for _, p := range peers {
 		for i := range kinds {
-			if k := &kinds[i]; p.admin != "" && wanted(o.kinds, k.name) && p.can(k) {
+			if k := &kinds[i]; p.caddy && wanted(o.kinds, k.name) && p.can(k) {
 				if err := o.takeProfile(f, p, k); err != nil {
 					return fmt.Errorf("profiling %s: %s: %w", p.title, k.title, err)
 				}
@@ -30,17 +31,26 @@ func (o *options) takeProfiles(f *fleet, peers []*peer) error {
 	return nil
 }
 
-func (o *options) takeProfile(f *fleet, p *peer, k *kind) error {
+func (o *options) takeProfile(f *fleet, p *peer, k *kind) (err error) {
+	n := k.count(o.visits)
+	if k.fresh {
+		n = 500 * profileSeconds // about as many as can come
+	}
+	phones, err := f.phones(max(n, atOnce))
+	if err != nil {
+		return err
+	}
+	players, err := newPlayers(p.address, k, phones, n)
+	defer func() { err = errors.Join(err, players.leave()) }()
+	if err != nil {
+		return err
+	}
 	done := make(chan error, 1)
 	go func() {
 		done <- download(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.admin, profileSeconds), filepath.Join(o.profiles, p.name+"-"+k.name+".pprof"))
 	}()
 	for {
-		phones, err := f.phones(k.count(o.visits))
-		if err != nil {
-			return err
-		}
-		if _, err := playRound(p, k, phones, k.count(o.visits)); err != nil {
+		if err := players.play(); err != nil {
 			return err
 		}
 		select {
