@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,9 @@ import (
 	"github.com/device-profile/caddy-device-profile/profilesrc"
 )
 
+// smallProfile is up to which size, in bytes, a profile is read at once.
+const smallProfile = 64 << 10
+
 // answer sends the profile. A profile that can seek gets all of HTTP: ranges,
 // conditional requests, no copying. Others are streamed.
 func (v *visit) answer(w http.ResponseWriter, r *http.Request, p *profilesrc.Profile) error {
@@ -20,12 +24,20 @@ func (v *visit) answer(w http.ResponseWriter, r *http.Request, p *profilesrc.Pro
 	v.source, v.stale, v.age = p.Source, p.Stale, p.Age
 	content := p.Body.(io.Reader)
 	seeker, seekable := p.Body.(io.ReadSeeker)
+	if seekable && p.Size >= 0 && p.Size <= smallProfile && !p.Cached {
+		data := make([]byte, p.Size)
+		if _, err := io.ReadFull(p.Body, data); err != nil {
+			return v.refuse(w, fmt.Errorf("reading profile %s from %s: %w", v.name, p.Source, err))
+		}
+		seeker = bytes.NewReader(data)
+		content = seeker
+	}
 	mediaType := p.ContentType
 	if mediaType == "" {
 		mediaType = fixedType(v.name.String())
 	}
 	if mediaType == "" {
-		head, whole, err := peek(p.Body)
+		head, whole, err := peek(content)
 		if err != nil {
 			return v.refuse(w, fmt.Errorf("reading profile %s from %s: %w", v.name, p.Source, err))
 		}

@@ -212,6 +212,9 @@ func (d *DeviceTLS) adjustPolicies() {
 		cfg.ClientAuth = tls.RequestClientCert // the handler verifies, on every request
 		cfg.ClientCAs = anchors
 		cfg.VerifyConnection = countHandshake // Caddy's own is for client_auth, which is refused
+		// Phones use a profile once all of it is there, so records need not begin
+		// small: that would take a system call for each kB.
+		cfg.DynamicRecordSizingDisabled = true
 		if p.site.legacy != nil {
 			allowLegacy(cfg, p.site.legacy)
 		}

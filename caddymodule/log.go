@@ -32,15 +32,17 @@ func (h *Handler) log(v *visit, r *http.Request, err error) {
 	if entry == nil {
 		return
 	}
-	entry.Write(v.logFields(r, err)...)
+	// Inline, as a list of fields would have to be made for each visit.
+	entry.Write(zap.Inline(zapcore.ObjectMarshalerFunc(func(record zapcore.ObjectEncoder) error {
+		return v.writeLog(record, r, err)
+	})))
 }
 
-// logFields returns what is known of the visit.
-func (v *visit) logFields(r *http.Request, err error) []zap.Field {
-	fields := make([]zap.Field, 0, 18)
+// writeLog writes what is known of the visit.
+func (v *visit) writeLog(record zapcore.ObjectEncoder, r *http.Request, err error) error {
 	add := func(key, value string) {
 		if value != "" {
-			fields = append(fields, zap.String(key, value))
+			record.AddString(key, value)
 		}
 	}
 	device := v.device
@@ -53,9 +55,9 @@ func (v *visit) logFields(r *http.Request, err error) []zap.Field {
 	} else if err := errors.Join(err, v.broken, v.stale); err != nil {
 		add("detail", err.Error())
 	}
-	fields = append(fields, zap.Int("status", v.status))
+	record.AddInt("status", v.status)
 	if v.observed {
-		fields = append(fields, zap.Bool("would_refuse", v.refused != nil))
+		record.AddBool("would_refuse", v.refused != nil)
 	}
 	if device != nil {
 		if device.HasMAC {
@@ -70,18 +72,19 @@ func (v *visit) logFields(r *http.Request, err error) []zap.Field {
 	add("profile", v.name.String())
 	add("source", v.source)
 	if v.stale != nil {
-		fields = append(fields, zap.Bool("stale", true), zap.Duration("age", v.age))
+		record.AddBool("stale", true)
+		record.AddDuration("age", v.age)
 	}
 	if r.TLS != nil {
 		add("tls_version", versionName(r.TLS.Version))
 	}
 	if weak := weakness(device, r.TLS); len(weak) > 0 {
-		fields = append(fields, zap.Strings("weak", weak))
+		zap.Strings("weak", weak).AddTo(record)
 	}
 	add("remote_ip", remoteIP(r))
-	return append(fields,
-		zap.Int64("bytes", v.bytes),
-		zap.Duration("duration", time.Since(v.start)))
+	record.AddInt64("bytes", v.bytes)
+	record.AddDuration("duration", time.Since(v.start))
+	return nil
 }
 
 // weakness lists what is weak about the device's chain and its connection.
@@ -98,6 +101,12 @@ func weakness(d *deviceauth.Device, state *tls.ConnectionState) []string {
 
 // versionName is the version as Caddy's config spells it: tls1.0, tls1.3, …
 func versionName(version uint16) string {
+	switch version { // those of nearly every visit
+	case tls.VersionTLS12:
+		return "tls1.2"
+	case tls.VersionTLS13:
+		return "tls1.3"
+	}
 	return strings.ToLower(strings.ReplaceAll(tls.VersionName(version), " ", ""))
 }
 
