@@ -2,9 +2,14 @@ package caddymodule
 
 import (
 	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/device-profile/caddy-device-profile/internal/lab"
+	"github.com/device-profile/caddy-device-profile/profilesrc"
 )
 
 // A client that ends its sending side after the request, as GnuTLS does at the
@@ -18,4 +23,19 @@ func TestHalfClosed(t *testing.T) {
 	request, halfClose := context.WithCancel(t.Context())
 	halfClose()
 	visitIn(t, request, handler, "/"+lab.PolycomMAC+".cfg", l.VVX.Certificates())
+}
+
+// A file that gets shorter while it is read is no profile: a phone would take the
+// half for the whole.
+func TestProfileGetsShorter(t *testing.T) {
+	v := new(visit)
+	rec := httptest.NewRecorder()
+	body := struct {
+		io.ReadSeeker
+		io.Closer
+	}{strings.NewReader("<half"), io.NopCloser(nil)}
+	err := v.answer(rec, httptest.NewRequest(http.MethodGet, "/", nil), &profilesrc.Profile{Body: body, Size: 10, Source: "files"})
+	if err == nil || v.status != http.StatusBadGateway || rec.Body.Len() > 0 {
+		t.Errorf("got %v, status %d and %q, want %d and nothing", err, v.status, rec.Body, http.StatusBadGateway)
+	}
 }
