@@ -276,9 +276,7 @@ func reportRow(v *visit) *rowReport {
 // wouldLog returns the fields of the log record, but for those of the connection.
 func (v *visit) wouldLog(r *http.Request) map[string]any {
 	fields := zapcore.NewMapObjectEncoder()
-	for _, field := range v.logFields(r, nil) {
-		field.AddTo(fields)
-	}
+	v.writeLog(fields, r, nil)
 	for _, name := range []string{"bytes", "duration", "remote_ip"} {
 		delete(fields.Fields, name)
 	}

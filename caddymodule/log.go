@@ -34,12 +34,13 @@ func (h *Handler) log(v *visit, r *http.Request, err error) {
 	}
 	// Inline, as a list of fields would have to be made for each visit.
 	entry.Write(zap.Inline(zapcore.ObjectMarshalerFunc(func(record zapcore.ObjectEncoder) error {
-		return v.writeLog(record, r, err)
+		v.writeLog(record, r, err)
+		return nil
 	})))
 }
 
 // writeLog writes what is known of the visit.
-func (v *visit) writeLog(record zapcore.ObjectEncoder, r *http.Request, err error) error {
+func (v *visit) writeLog(record zapcore.ObjectEncoder, r *http.Request, err error) {
 	add := func(key, value string) {
 		if value != "" {
 			record.AddString(key, value)
@@ -84,7 +85,6 @@ func (v *visit) writeLog(record zapcore.ObjectEncoder, r *http.Request, err erro
 	add("remote_ip", remoteIP(r))
 	record.AddInt64("bytes", v.bytes)
 	record.AddDuration("duration", time.Since(v.start))
-	return nil
 }
 
 // weakness lists what is weak about the device's chain and its connection.
