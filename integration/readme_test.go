@@ -93,6 +93,7 @@ func systemFolder(t *testing.T) string {
 	move("site/prov.example.com.key", "etc/site.key")
 	move("profiles/bootstrap/525G2.xml", "srv/profiles/a.xml")
 	move("profiles/bootstrap/525G2.xml", "srv/templates/phone.xml")
+	move("devices.csv", "srv/devices.csv")
 	return l.Dir
 }
 

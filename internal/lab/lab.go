@@ -184,6 +184,7 @@ func (l *Lab) writeProfiles() error {
 		l.Write("profiles/yealink/"+YealinkMAC+".cfg", []byte("#!version:1.0.0.1\naccount.1.password = only-for-"+YealinkMAC+"\n")),
 		l.Write("profiles/bootstrap/525G2.xml", profile("525G2")),
 		l.Write("profiles/firmware/spa525g2-7.6.2.bin", make([]byte, 64<<10)),
+		l.Write("devices.csv", fmt.Appendf(nil, "mac,vendor,tenant\n%s,cisco_spa,acme\n%s,polycom,acme\n%s,yealink,umbrella\n", CiscoMAC, PolycomMAC, YealinkMAC)),
 	)
 }
 
