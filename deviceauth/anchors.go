@@ -100,7 +100,7 @@ func readBounded(file string) ([]byte, error) {
 // ParseAnchors reads trust anchors from PEM or DER data; text around PEM blocks
 // is ignored. name stands in errors.
 func ParseAnchors(name string, data []byte) ([]*x509.Certificate, error) {
-	ders, err := certificateBlocks(data)
+	ders, err := derBlocks(data, "certificate", "CERTIFICATE", "X509 CERTIFICATE")
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -118,26 +118,27 @@ func ParseAnchors(name string, data []byte) ([]*x509.Certificate, error) {
 	return anchors, nil
 }
 
-// certificateBlocks returns the DER certificates in data.
-func certificateBlocks(data []byte) ([][]byte, error) {
+// derBlocks returns the DER of the things in data, which is PEM of the given
+// types, or DER. what they are stands in errors.
+func derBlocks(data []byte, what string, types ...string) ([][]byte, error) {
 	const begin = "-----BEGIN "
 	if bytes.Count(data, []byte(begin)) == 0 {
 		if len(data) > 0 && data[0] == 0x30 { // an ASN.1 sequence: DER
 			return [][]byte{data}, nil
 		}
-		return nil, errors.New("holds no certificate")
+		return nil, fmt.Errorf("holds no %s", what)
 	}
 	var ders [][]byte
 	blocks := 0
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		blocks++
 		switch {
-		case block.Type == "CERTIFICATE" || block.Type == "X509 CERTIFICATE":
+		case slices.Contains(types, block.Type):
 			ders = append(ders, block.Bytes)
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-			return nil, errors.New("holds a private key, which has no place among CA certificates")
+			return nil, errors.New("holds a private key, which has no place here")
 		default:
-			return nil, fmt.Errorf("PEM block %d is not a certificate", blocks)
+			return nil, fmt.Errorf("PEM block %d is not a %s", blocks, what)
 		}
 	}
 	// The PEM reader passes over damaged blocks in silence.

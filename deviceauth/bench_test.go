@@ -5,7 +5,10 @@ import (
 	"crypto/elliptic"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"math/big"
+	"runtime"
 	"testing"
+	"time"
 
 	dt "github.com/device-profile/caddy-device-profile/deviceauth/deviceauthtest"
 )
@@ -29,6 +32,55 @@ func BenchmarkVerify(b *testing.B) {
 		Vendor: "x", Identity: presets["polycom"], WeakestSignature: MD5, WeakestRSA: 1024,
 		Anchors: []*x509.Certificate{rsa2048.Cert, old.Cert, p384.Cert},
 	}}}))
+	benchmarkVisits(b, verifier, phones)
+}
+
+// BenchmarkVerifyWithCRL is BenchmarkVerify for a trust with a CRL of 100,000
+// certificates, which it requires.
+func BenchmarkVerifyWithCRL(b *testing.B) {
+	root := dt.Must(dt.NewRoot(pkix.Name{CommonName: "RSA"}))
+	verifier := dt.Must(NewVerifier(Config{Trusts: []Trust{{
+		Vendor: "x", Identity: presets["polycom"], Anchors: []*x509.Certificate{root.Cert},
+		CRLs: dt.Must(ParseCRLs("x", largeCRL(root, 100_000))), CRLRequired: true,
+	}}}))
+	benchmarkVisits(b, verifier, map[string]*dt.Identity{"sha256-rsa2048": dt.Must(root.Issue(pkix.Name{CommonName: "0004f2aabbcc"}))})
+}
+
+// BenchmarkParseCRL reads a CRL of 100,000 certificates, and says what one of
+// them takes in memory.
+func BenchmarkParseCRL(b *testing.B) {
+	const entries = 100_000
+	der := largeCRL(dt.Must(dt.NewRoot(pkix.Name{CommonName: "RSA"})), entries)
+	before := heap()
+	crls := dt.Must(ParseCRLs("x", der))
+	held := heap() - before
+	b.ReportAllocs()
+	b.SetBytes(int64(len(der)))
+	for b.Loop() {
+		crls = dt.Must(ParseCRLs("x", der))
+	}
+	b.ReportMetric(float64(held)/entries, "B/entry")
+	runtime.KeepAlive(crls)
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// largeCRL lists serial numbers of 16 bytes.
+func largeCRL(ca *dt.Identity, entries int) []byte {
+	first := new(big.Int).Lsh(big.NewInt(1), 120)
+	var options []dt.CRLOption
+	for i := range entries {
+		options = append(options, dt.RevokeEntry(dt.RevokedEntry{Serial: new(big.Int).Add(first, big.NewInt(int64(i))), At: time.Now()}))
+	}
+	return dt.Must(ca.CRL(options...))
+}
+
+func benchmarkVisits(b *testing.B, verifier *Verifier, phones map[string]*dt.Identity) {
 	for kind, phone := range phones {
 		sent := phone.Certificates()
 		b.Run(kind+"/first", func(b *testing.B) {

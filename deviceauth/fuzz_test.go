@@ -98,6 +98,33 @@ func FuzzParseAnchors(f *testing.F) {
 	})
 }
 
+// FuzzParseCRLs reads arbitrary CRLs. None of them may be believed but the one
+// that was signed by a key that nobody has any more.
+func FuzzParseCRLs(f *testing.F) {
+	root := dt.Must(dt.NewRoot(pkix.Name{CommonName: "Root"}, dt.ECDSA(elliptic.P256())))
+	signed := dt.Must(root.CRL(dt.Revoke(root)))
+	believed := dt.Must(ParseCRLs("file", signed))[0]
+	whole := dt.CRLPEM(signed)
+	for _, seed := range [][]byte{whole, whole[:len(whole)/2], signed, signed[:len(signed)/2], dt.CRLPEM(signed, signed), dt.Must(root.CRL(dt.CRLVersion1())), dt.PEM(root.Cert), nil} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		crls, err := ParseCRLs("file", data)
+		if (err == nil) == (len(crls) == 0) {
+			t.Fatalf("%d CRLs, %v", len(crls), err)
+		}
+		if err == nil {
+			_ = CheckSuccession(crls, crls)
+		}
+		for _, crl := range crls {
+			trust := Trust{Vendor: "x", Anchors: []*x509.Certificate{root.Cert}, CRLs: []*CRL{crl}}
+			if trust.Check() == nil && string(crl.signed) != string(believed.signed) {
+				t.Errorf("%s is believed", crl)
+			}
+		}
+	})
+}
+
 // FuzzVerify sends arbitrary certificates to a verifier that trusts a CA whose
 // key nobody has any more: nothing but the one device it signed may pass.
 func FuzzVerify(f *testing.F) {

@@ -2,6 +2,7 @@ package deviceauth
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	dt "github.com/device-profile/caddy-device-profile/deviceauth/deviceauthtest"
 )
 
 // pkitsGroups are the groups of NIST's path validation test suite that are
@@ -99,6 +102,30 @@ func verifyPKITS(t *testing.T, dir string, names []string) error {
 		t.Errorf("%v: undecided: %v", names, err)
 	}
 	return err
+}
+
+// TestPKITSCRLSigners holds that the CAs of the cases that CRLs alone decide
+// can't vouch for a CRL. The suite's own CRLs don't ship with Go.
+func TestPKITSCRLSigners(t *testing.T) {
+	dir := pkitsDir(t)
+	for number, name := range map[string]string{
+		"4.7.4": "keyUsageCriticalcRLSignFalseCACert.crt",
+		"4.7.5": "keyUsageNotCriticalcRLSignFalseCACert.crt",
+	} {
+		if !slices.Contains(documented(t, "Decided by CRLs alone"), number) {
+			t.Errorf("%s is not in docs/conformance.md", number)
+		}
+		der, err := os.ReadFile(filepath.Join(dir, "certs", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ca := dt.Must(x509.ParseCertificate(der))
+		namesake := dt.Must(dt.NewRoot(pkix.Name{}, dt.RawSubject(ca.RawSubject)))
+		trust := Trust{Vendor: "pkits", Anchors: []*x509.Certificate{ca}, CRLs: dt.Must(ParseCRLs(number, dt.Must(namesake.CRL())))}
+		if err := trust.Check(); !errors.Is(err, errCRLSigning) {
+			t.Errorf("%s: got %v, want %v", number, err, errCRLSigning)
+		}
+	}
 }
 
 // pkitsDir finds the suite in the Go toolchain that runs the test.

@@ -11,6 +11,7 @@ import (
 type trust struct {
 	Trust
 	anchors *anchorSet
+	revoked revocations
 }
 
 func newTrust(t Trust) (*trust, error) {
@@ -27,7 +28,9 @@ func newTrust(t Trust) (*trust, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &trust{Trust: t, anchors: anchors}, nil
+	ready := &trust{Trust: t, anchors: anchors}
+	ready.revoked, err = newRevocations(ready)
+	return ready, err
 }
 
 // verdict is what a trust says of a chain.
@@ -57,6 +60,7 @@ func (t *trust) judge(sent []namedCert, b *budget, now time.Time) verdict {
 // signatures are in order.
 func (t *trust) judgePath(p path, now time.Time) verdict {
 	weak, refusal := t.applyPolicy(p, now)
+	refusal = t.revocationFault(p, refusal, now)
 	device, identityRefusal := t.identify(p)
 	if device.generic {
 		weak = append(weak, "generic")
@@ -81,7 +85,7 @@ func (t *trust) applyPolicy(p path, now time.Time) (weak []string, refusal *Refu
 			refusal = fault
 		}
 		isAnchor := i == len(p)-1
-		if strength := strengthOf(cert); strength != SHA256 && !isAnchor { // an anchor's own signature proves nothing
+		if strength := strengthOf(cert.SignatureAlgorithm); strength != SHA256 && !isAnchor { // an anchor's own signature proves nothing
 			weak = append(weak, strength.String())
 			if strength > t.WeakestSignature && (refusal == nil || refusal.Reason != Untrusted) {
 				refusal = &Refusal{Reason: WeakSignature, Detail: fmt.Sprintf("%s is signed with %s", cert.Subject, strength)}
@@ -133,9 +137,9 @@ func (t *trust) endOf(cert *x509.Certificate) (time.Time, bool) {
 const foreseeable = 365 * 24 * time.Hour
 
 // end returns the time up to which a verdict on the path holds: the next end of
-// a certificate, or of the grace that follows it.
+// a certificate, or of the grace that follows it, or of a CRL that is required.
 func (t *trust) end(p path, now time.Time) time.Time {
-	next := now.Add(foreseeable)
+	next := t.revokedEnd(now, now.Add(foreseeable))
 	for _, cert := range p {
 		for _, end := range []time.Time{cert.NotAfter, cert.NotAfter.Add(t.ExpiredGrace)} {
 			if end.After(now) && end.Before(next) {

@@ -27,6 +27,11 @@ const (
 	NotYetValid Reason = "not_yet_valid"
 	// KeyUsage means that the certificate is not for client authentication.
 	KeyUsage Reason = "key_usage"
+	// Revoked means that a CRL of the trust lists a certificate in the chain.
+	Revoked Reason = "revoked"
+	// RevocationUnknown means that the trust requires CRLs, and for a
+	// certificate in the chain there is none, or none that is up to date.
+	RevocationUnknown Reason = "revocation_unknown"
 	// GenericCertificate means that many devices share this certificate and
 	// its key, so it names none of them.
 	GenericCertificate Reason = "generic_certificate"

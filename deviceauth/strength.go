@@ -35,9 +35,9 @@ func (s SignatureStrength) String() string {
 	return "sha256"
 }
 
-// strengthOf returns the strength of the signature on cert.
-func strengthOf(cert *x509.Certificate) SignatureStrength {
-	switch cert.SignatureAlgorithm {
+// strengthOf returns the strength of a signature.
+func strengthOf(algorithm x509.SignatureAlgorithm) SignatureStrength {
+	switch algorithm {
 	case x509.MD5WithRSA:
 		return MD5
 	case x509.SHA1WithRSA, x509.ECDSAWithSHA1:
@@ -56,19 +56,25 @@ const minRSA = 1024
 const minECDSA = 224
 
 // checkSignature checks that issuer's key made the signature on cert, whatever
-// its strength. MD5 is checked by hand, as crypto/x509 refuses it.
+// its strength.
 func checkSignature(cert, issuer *x509.Certificate) error {
+	return checkSigned(issuer, cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
+}
+
+// checkSigned checks that issuer's key made the signature, whatever its strength.
+// MD5 is checked by hand, as crypto/x509 refuses it.
+func checkSigned(issuer *x509.Certificate, algorithm x509.SignatureAlgorithm, signed, signature []byte) error {
 	if key, ok := issuer.PublicKey.(*rsa.PublicKey); ok {
 		if bits := key.N.BitLen(); bits > maxRSA || bits < minRSA {
 			return fmt.Errorf("issuer's RSA key has %d bits", bits)
 		}
-		if cert.SignatureAlgorithm == x509.MD5WithRSA {
-			sum := md5.Sum(cert.RawTBSCertificate)
-			return rsa.VerifyPKCS1v15(key, crypto.MD5, sum[:], cert.Signature)
+		if algorithm == x509.MD5WithRSA {
+			sum := md5.Sum(signed)
+			return rsa.VerifyPKCS1v15(key, crypto.MD5, sum[:], signature)
 		}
 	}
 	// Unlike CheckSignatureFrom, this accepts SHA-1 and looks at nothing else.
-	return issuer.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
+	return issuer.CheckSignature(algorithm, signed, signature)
 }
 
 var errKeyKind = errors.New("has a key that is neither RSA, ECDSA nor Ed25519")

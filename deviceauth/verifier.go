@@ -37,6 +37,20 @@ type Trust struct {
 	// AllowGeneric lets shared certificates through, without a MAC.
 	// Default: false.
 	AllowGeneric bool
+	// CRLs list certificates that are refused, in any order; of several CRLs by
+	// one key of one issuer, the newest counts. Each must be signed by an anchor
+	// that may sign CRLs, as strongly as the policy asks. Default: none.
+	CRLs []*CRL
+	// CRLRequired refuses devices unless each certificate between the device
+	// and the anchor has a CRL of its issuer that is not past its nextUpdate.
+	// Default: false.
+	CRLRequired bool
+}
+
+// Check returns what is wrong with the trust, as NewVerifier would.
+func (t Trust) Check() error {
+	_, err := newTrust(t)
+	return err
 }
 
 // Config holds a Verifier's settings.
@@ -131,6 +145,15 @@ func (v *Verifier) Anchors() []*x509.Certificate {
 				all = append(all, cert)
 			}
 		}
+	}
+	return all
+}
+
+// CRLs returns the CRLs that count, trust by trust.
+func (v *Verifier) CRLs() []*CRL {
+	var all []*CRL
+	for _, t := range v.trusts {
+		all = append(all, t.revoked.list...)
 	}
 	return all
 }
