@@ -122,6 +122,7 @@ func (h *Handler) storeFingerprint() string {
 
 // Cleanup lets go of what outlives the config.
 func (h *Handler) Cleanup() error {
+	h.live.close()
 	var errs []error
 	if h.seen != nil {
 		_, err := seen.Delete(seenKey)

@@ -35,11 +35,15 @@ func init() {
 //			expired            deny|allow|<duration>
 //			extended_key_usage client|any
 //			generic            deny|allow
+//			crl                <file|url>...
+//			crl_refresh        <duration>
+//			crl_required
 //		}
 //		devices <file> {
 //			refresh <duration>
 //		}
 //		devices <module> ...
+//		trust_refresh <duration>
 //		serve <request path> [<profile path>] {
 //			vendor <label>...
 //		}
@@ -87,6 +91,11 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = h.unmarshalTrust(d)
 		case "devices":
 			err = h.unmarshalDevices(d)
+		case "trust_refresh":
+			if h.TrustRefresh != 0 {
+				return d.Err("duplicate option trust_refresh")
+			}
+			h.TrustRefresh, err = duration(d, "trust_refresh")
 		case "serve":
 			err = h.unmarshalServe(d)
 		case "source":
@@ -273,6 +282,18 @@ func (t *Trust) unmarshalOption(d *caddyfile.Dispenser, option string) error {
 		t.ExtendedKeyUsage, err = oneWord(d)
 	case "generic":
 		t.Generic, err = oneWord(d)
+	case "crl":
+		if t.CRL = d.RemainingArgs(); len(t.CRL) == 0 {
+			return d.ArgErr()
+		}
+		err = noBlock(d)
+	case "crl_refresh":
+		t.CRLRefresh, err = duration(d, option)
+	case "crl_required":
+		if d.NextArg() {
+			return d.ArgErr()
+		}
+		t.CRLRequired, err = true, noBlock(d)
 	default:
 		err = d.Errf("trust %s: unrecognized option %q", t.Vendor, option)
 	}

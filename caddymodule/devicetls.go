@@ -295,7 +295,7 @@ func allowSHA1Handshakes(logger *zap.Logger) {
 func (g *guard) anchors() *x509.CertPool {
 	pool := x509.NewCertPool()
 	for _, h := range g.handlers {
-		for _, cert := range h.verifier.Anchors() {
+		for _, cert := range h.verifier().Anchors() {
 			pool.AddCert(cert)
 		}
 	}

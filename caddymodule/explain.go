@@ -81,7 +81,7 @@ type sourceReport struct {
 // sends, path is what it asks for ("" to stop at its identity).
 func (h *Handler) explain(ctx context.Context, certs []*x509.Certificate, path string) explanation {
 	e := explanation{Path: path, Status: http.StatusOK, Verdict: "served"}
-	for _, answer := range h.verifier.Each(certs) {
+	for _, answer := range h.verifier().Each(certs) {
 		report := trustReport{Vendor: answer.Vendor, Accepts: answer.Refusal == nil}
 		if answer.Refusal != nil {
 			report.Reason, report.Detail = string(answer.Refusal.Reason), answer.Refusal.Detail
@@ -110,7 +110,7 @@ func (h *Handler) explain(ctx context.Context, certs []*x509.Certificate, path s
 }
 
 func (h *Handler) explainSteps(ctx context.Context, v *visit, e *explanation, certs []*x509.Certificate, req *http.Request) error {
-	device, err := h.verifier.Verify(certs)
+	device, err := h.verifier().Verify(certs)
 	if err != nil {
 		return err
 	}

@@ -60,6 +60,7 @@ func init() {
 //	-------|-------------------------------------------------------------
 //	403    | `no_tls` `no_certificate` `untrusted` `weak_signature`
 //	       | `weak_key` `expired` `not_yet_valid` `key_usage`
+//	       | `revoked` `revocation_unknown`
 //	       | `generic_certificate` `no_identity` `unknown_device`
 //	       | `blocked` `path_not_allowed`
 //	404    | `not_found`
@@ -74,6 +75,11 @@ type Handler struct {
 	// Trusts are the device CAs with their policies, tried in order; the first
 	// that accepts a certificate decides. At least one.
 	Trusts []*Trust `json:"trusts,omitempty"`
+
+	// TrustRefresh is how often the files of trusts and their CRLs are looked at
+	// again. What has changed is taken over as a whole or, if it is bad, not at
+	// all, file by file. Default: 30s.
+	TrustRefresh caddy.Duration `json:"trust_refresh,omitempty"`
 
 	// DevicesRaw is the inventory: only devices that it lists are served.
 	//
@@ -114,7 +120,7 @@ type Handler struct {
 	// nobody else should. Default: nothing weaker than Caddy's own defaults.
 	LegacyTLS *LegacyTLS `json:"legacy_tls,omitempty"`
 
-	verifier    *deviceauth.Verifier
+	live        *trustSet
 	inventory   inventory.Inventory // nil without one
 	rules       []*serveRule
 	sources     profilesrc.Source // nil in middleware mode
@@ -179,28 +185,39 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.provisionInventory(ctx); err != nil {
 		return err
 	}
-	return h.register(ctx)
+	if err := h.register(ctx); err != nil {
+		return err
+	}
+	return h.watchTrusts(ctx)
 }
 
 func (h *Handler) provisionVerifier(ctx caddy.Context) error {
 	if len(h.Trusts) == 0 {
 		return errors.New("no trust: device_profile needs the CA certificates of at least one vendor")
 	}
-	trusts := make([]deviceauth.Trust, len(h.Trusts))
-	for i, t := range h.Trusts {
-		trust, err := t.load(ctx)
-		if err != nil {
-			return fmt.Errorf("trust %s: %w", t.Vendor, err)
-		}
-		trusts[i] = trust
+	if h.TrustRefresh < 0 {
+		return fmt.Errorf("trust_refresh: %s is negative", time.Duration(h.TrustRefresh))
 	}
-	verifier, err := deviceauth.NewVerifier(deviceauth.Config{Trusts: trusts})
-	if err != nil {
-		return err
+	var err error
+	h.live, err = newTrustSet(ctx, h.Trusts, h.gauges)
+	return err
+}
+
+// verifier decides by the trusts as they are now.
+func (h *Handler) verifier() *deviceauth.Verifier { return h.live.verifier.Load() }
+
+// watchTrusts has changes of the trusts' files and CRLs taken over, once the
+// config runs.
+func (h *Handler) watchTrusts(ctx caddy.Context) error {
+	every := time.Duration(h.TrustRefresh)
+	if every == 0 {
+		every = defaultTrustRefresh
 	}
-	h.verifier = verifier
-	h.gauges.setAnchors(trusts)
-	return nil
+	var watching context.Context
+	watching, h.live.stop = context.WithCancel(ctx)
+	return h.events.app.On("started", eventFunc(func() {
+		h.live.watching.Go(func() { h.live.watch(watching, every) })
+	}))
 }
 
 func (h *Handler) provisionRules() error {

@@ -23,6 +23,8 @@ var (
 		"TLS handshakes on the phones' terms, resumed ones too, by version.", "version")
 	sourceRequestsTotal = counter("source_requests_total",
 		"Profiles asked of each source, by outcome.", "source", "outcome")
+	trustReloadsTotal = counter("trust_reloads_total",
+		"Changes of a trust's CA certificates and CRLs that were taken over, and looks at them that failed.", "vendor", "result")
 	cacheRequestsTotal = counter("cache_requests_total",
 		"Answers of the cache, by result.", "result")
 	sourceSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -61,7 +63,7 @@ func registerMetrics(ctx caddy.Context) (*gauges, error) {
 	}
 	registry := ctx.GetMetricsRegistry()
 	err := errors.Join(register(registry, &g.sourceDown), register(registry, &g.anchorEnd), register(registry, &sourceSeconds))
-	for _, c := range []*prometheus.CounterVec{requestsTotal, weakTotal, handshakesTotal, sourceRequestsTotal, cacheRequestsTotal} {
+	for _, c := range []*prometheus.CounterVec{requestsTotal, weakTotal, handshakesTotal, sourceRequestsTotal, cacheRequestsTotal, trustReloadsTotal} {
 		err = errors.Join(err, register(registry, &c))
 	}
 	return g, err

@@ -1,9 +1,11 @@
 package caddymodule
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
@@ -51,6 +53,21 @@ type Trust struct {
 	// Default: `client`.
 	ExtendedKeyUsage string `json:"extended_key_usage,omitempty"`
 
+	// CRL are files and URLs of certificate revocation lists, in PEM or DER,
+	// complete ones of version 2. Each is signed by one of the CA certificates
+	// above, so that issuing CAs with CRLs of their own are named there. What
+	// they list is refused (`revoked`), also by a CRL past its nextUpdate.
+	// They are read again while Caddy runs. Default: none.
+	CRL []string `json:"crl,omitempty"`
+
+	// CRLRefresh is how often URLs in CRL are asked. Default: 1h.
+	CRLRefresh caddy.Duration `json:"crl_refresh,omitempty"`
+
+	// CRLRequired refuses phones (`revocation_unknown`) unless there is a CRL of
+	// each CA between the phone and the trust anchor, the anchor's included, that
+	// is not past its nextUpdate. Default: false.
+	CRLRequired bool `json:"crl_required,omitempty"`
+
 	// Generic is `allow` to let certificates through that many devices share.
 	// They get no MAC, so rules with a MAC don't apply to them.
 	// Default: `deny`.
@@ -80,18 +97,9 @@ type Attribute struct {
 	Pattern string `json:"pattern,omitempty"`
 }
 
-// load reads the anchors and translates the config to what verifies.
-func (t *Trust) load(ctx caddy.Context) (deviceauth.Trust, error) {
-	trust, err := t.settings()
-	if err != nil {
-		return trust, err
-	}
-	return trust, t.loadAnchors(ctx, &trust)
-}
-
-// settings is the trust without its anchors, or what is wrong with it.
+// settings is the trust without its anchors and CRLs, or what is wrong with it.
 func (t *Trust) settings() (deviceauth.Trust, error) {
-	trust := deviceauth.Trust{Vendor: t.Vendor, WeakestRSA: t.WeakestRSA}
+	trust := deviceauth.Trust{Vendor: t.Vendor, WeakestRSA: t.WeakestRSA, CRLRequired: t.CRLRequired}
 	if t.Vendor == "" {
 		return trust, errors.New("no vendor label")
 	}
@@ -102,30 +110,20 @@ func (t *Trust) settings() (deviceauth.Trust, error) {
 	return trust, t.policy(&trust)
 }
 
-func (t *Trust) loadAnchors(ctx caddy.Context, trust *deviceauth.Trust) error {
-	repl := caddy.NewReplacer()
-	for _, pattern := range t.PEMFiles {
-		anchors, err := deviceauth.ReadAnchors(repl.ReplaceKnown(pattern, ""))
-		if err != nil {
-			return err
-		}
-		trust.Anchors = append(trust.Anchors, anchors...)
+// loadPool returns the certificates of the trust_pool, if there is one.
+func (t *Trust) loadPool(ctx caddy.Context) ([]*x509.Certificate, error) {
+	if t.TrustPoolRaw == nil {
+		return nil, nil
 	}
-	if t.TrustPoolRaw != nil {
-		pool, err := ctx.LoadModule(t, "TrustPoolRaw")
-		if err != nil {
-			return fmt.Errorf("loading trust_pool: %w", err)
-		}
-		provider, ok := pool.(caddytls.CertificateProvider)
-		if !ok {
-			return fmt.Errorf("trust_pool %T does not tell which certificates it holds", pool)
-		}
-		trust.Anchors = append(trust.Anchors, provider.Certificates()...)
+	pool, err := ctx.LoadModule(t, "TrustPoolRaw")
+	if err != nil {
+		return nil, fmt.Errorf("loading trust_pool: %w", err)
 	}
-	if len(trust.Anchors) == 0 {
-		return errors.New("no CA certificates: name a PEM file, a folder, or a trust_pool that holds some")
+	provider, ok := pool.(caddytls.CertificateProvider)
+	if !ok {
+		return nil, fmt.Errorf("trust_pool %T does not tell which certificates it holds", pool)
 	}
-	return nil
+	return provider.Certificates(), nil
 }
 
 func (t *Trust) identity() (deviceauth.Identity, error) {
@@ -220,6 +218,12 @@ func (t *Trust) policy(trust *deviceauth.Trust) error {
 		trust.AllowGeneric = true
 	default:
 		return fmt.Errorf("generic: %q is not deny or allow", t.Generic)
+	}
+	if len(t.CRL) == 0 && (t.CRLRequired || t.CRLRefresh != 0) {
+		return errors.New("crl_required and crl_refresh need a crl")
+	}
+	if t.CRLRefresh < 0 {
+		return fmt.Errorf("crl_refresh: %s is negative", time.Duration(t.CRLRefresh))
 	}
 	if t.WeakestRSA != 0 && t.WeakestRSA < 1024 {
 		return fmt.Errorf("weakest_rsa: %d bits are below the floor of 1024", t.WeakestRSA)

@@ -64,7 +64,7 @@ func (h *Handler) identify(v *visit, state *tls.ConnectionState) error {
 	if state == nil {
 		return &deviceauth.Refusal{Reason: reasonNoTLS, Detail: "the request came without TLS"}
 	}
-	device, err := h.verifier.Verify(state.PeerCertificates)
+	device, err := h.verifier().Verify(state.PeerCertificates)
 	if err != nil {
 		return err
 	}
