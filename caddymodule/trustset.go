@@ -188,18 +188,36 @@ func (s *trustSet) look(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	changed := false
+	var changed []*liveTrust
 	for _, t := range s.trusts {
-		changed = s.update(t) || changed
+		if s.update(t) {
+			changed = append(changed, t)
+		}
 	}
-	if !changed {
+	if len(changed) == 0 {
 		return
 	}
 	if err := s.swap(); err != nil { // each trust was checked, so it can't be
 		s.logger.Error("trusts not taken over", zap.Error(err))
+		return
+	}
+	for _, t := range changed {
+		s.announce(t)
 	}
 }
 
+// announce tells of a trust that was taken over.
+func (s *trustSet) announce(t *liveTrust) {
+	trustReloadsTotal.WithLabelValues(t.config.Vendor, "taken").Inc()
+	revoked := 0
+	for _, crl := range t.good.CRLs {
+		revoked += crl.Entries()
+	}
+	s.logger.Info("trust reloaded: its files or CRLs have changed", zap.String("trust", t.config.Vendor),
+		zap.Int("ca_certificates", len(t.good.Anchors)), zap.Int("crls", len(t.good.CRLs)), zap.Int("revoked", revoked))
+}
+
+// update reads one trust again, and reports whether it has changed.
 func (s *trustSet) update(t *liveTrust) bool {
 	changed, err := t.updateAnchors()
 	s.report(t.config.Vendor, "CA certificates", err)
@@ -209,15 +227,6 @@ func (s *trustSet) update(t *liveTrust) bool {
 			s.report(t.config.Vendor, source.name, err)
 		}
 		changed = changed || taken
-	}
-	if changed {
-		trustReloadsTotal.WithLabelValues(t.config.Vendor, "taken").Inc()
-		revoked := 0
-		for _, crl := range t.good.CRLs {
-			revoked += crl.Entries()
-		}
-		s.logger.Info("trust reloaded: its files or CRLs have changed", zap.String("trust", t.config.Vendor),
-			zap.Int("ca_certificates", len(t.good.Anchors)), zap.Int("crls", len(t.good.CRLs)), zap.Int("revoked", revoked))
 	}
 	return changed
 }

@@ -89,6 +89,8 @@ func systemFolder(t *testing.T) string {
 	move("device-ca/yealink/root.pem", "etc/device-ca/yealink/root.pem")
 	move("device-ca/yealink/root.pem", "etc/device-ca/snom.pem")
 	move("device-ca/yealink/root.pem", "etc/device-ca/acme.pem")
+	move("device-ca/yealink.crl", "etc/device-ca/yealink.crl")
+	move("device-ca/yealink.crl", "etc/device-ca/acme.crl")
 	move("site/prov.example.com.pem", "etc/site.pem")
 	move("site/prov.example.com.key", "etc/site.key")
 	move("profiles/bootstrap/525G2.xml", "srv/profiles/a.xml")

@@ -103,7 +103,12 @@ func (l *Lab) makeCAs() (err error) {
 	if l.Yealink, err = deviceauthtest.NewRoot(caName("Yealink", "Yealink Root CA"), deviceauthtest.ECDSA(elliptic.P384())); err != nil {
 		return err
 	}
+	revoked, err := l.Yealink.CRL(deviceauthtest.Updates(time.Now(), time.Now().AddDate(10, 0, 0)))
+	if err != nil {
+		return err
+	}
 	return errors.Join(
+		l.Write("device-ca/yealink.crl", deviceauthtest.CRLPEM(revoked)),
 		l.Write("device-ca/cisco-client-root.pem", deviceauthtest.PEM(l.Cisco.Cert)),
 		l.Write("device-ca/polycom/root.pem", deviceauthtest.PEM(l.Polycom.Cert)),
 		l.Write("device-ca/yealink/root.pem", deviceauthtest.PEM(l.Yealink.Cert)),
