@@ -164,7 +164,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("mode: %q is not %s or %s", h.Mode, modeEnforce, modeObserve)
 	}
 	var err error
-	if h.gauges, err = registerMetrics(ctx); err != nil {
+	if h.gauges, err = registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	if h.events, err = newEventSink(ctx); err != nil {

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/device-profile/caddy-device-profile/deviceauth"
@@ -56,12 +55,11 @@ type gauges struct {
 
 // registerMetrics adds all metrics to the config's registry. Several handlers of
 // a config share them.
-func registerMetrics(ctx caddy.Context) (*gauges, error) {
+func registerMetrics(registry *prometheus.Registry) (*gauges, error) {
 	g := &gauges{
 		sourceDown: gauge("source_down", "1 if the source is down and left alone, 0 if it was, and is back.", "source"),
 		anchorEnd:  gauge("trust_anchor_end_timestamp_seconds", "When a CA certificate of a trust ends.", "vendor", "anchor"),
 	}
-	registry := ctx.GetMetricsRegistry()
 	err := errors.Join(register(registry, &g.sourceDown), register(registry, &g.anchorEnd), register(registry, &sourceSeconds))
 	for _, c := range []*prometheus.CounterVec{requestsTotal, weakTotal, handshakesTotal, sourceRequestsTotal, cacheRequestsTotal, trustReloadsTotal} {
 		err = errors.Join(err, register(registry, &c))
