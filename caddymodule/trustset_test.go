@@ -71,7 +71,7 @@ func (l *trustLab) open(crls ...string) error {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	metrics, err := registerMetrics(ctx)
+	metrics, err := registerMetrics(ctx.GetMetricsRegistry())
 	if err != nil {
 		l.t.Fatal(err)
 	}
