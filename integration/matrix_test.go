@@ -91,6 +91,9 @@ func TestMatrix(t *testing.T) {
 								}
 								p := phone{cert: "matrix/" + kind.name, version: version, sni: sni, path: "/" + lab.PolycomMAC + ".cfg"}
 								c.ask(t, s, p).want(t, status, reason)
+								if status != 0 && reason != "no_certificate" {
+									wantExplained(t, s, p.cert, p.path, status, reason)
+								}
 							})
 						}
 					}
