@@ -252,6 +252,9 @@ func TestRequiredColumns(t *testing.T) {
 	if load := told.next(t); load.Err == nil || !strings.Contains(load.Err.Error(), "no column tenant") || tenantOf(t, view) != "a" {
 		t.Errorf("got %+v", load)
 	}
+	if err := file.Refresh(); err != nil { // by then, all views are told
+		t.Error(err)
+	}
 	if got, _, _ := free.Lookup(context.Background(), mac(t, row)); got.Attr("site") != "x" {
 		t.Error("another view is held back")
 	}
