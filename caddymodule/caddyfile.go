@@ -269,13 +269,7 @@ func (t *Trust) unmarshalOption(d *caddyfile.Dispenser, option string) error {
 	case "weakest_signature":
 		t.WeakestSignature, err = oneWord(d)
 	case "weakest_rsa":
-		var bits string
-		if bits, err = oneWord(d); err != nil {
-			return err
-		}
-		if t.WeakestRSA, err = strconv.Atoi(bits); err != nil || t.WeakestRSA <= 0 {
-			return d.Errf("weakest_rsa: %q is not a number of bits", bits)
-		}
+		t.WeakestRSA, err = number(d, option)
 	case "expired":
 		t.Expired, err = oneWord(d)
 	case "extended_key_usage":
@@ -347,23 +341,6 @@ func (t *Trust) unmarshalIdentity(d *caddyfile.Dispenser) error {
 		default:
 			return d.Errf("identity: unrecognized option %q", what)
 		}
-	}
-	return nil
-}
-
-// oneWord reads an option's only argument.
-func oneWord(d *caddyfile.Dispenser) (string, error) {
-	var word string
-	if !d.AllArgs(&word) {
-		return "", d.ArgErr()
-	}
-	return word, noBlock(d)
-}
-
-// noBlock refuses a block behind an option that has none.
-func noBlock(d *caddyfile.Dispenser) error {
-	if d.NextBlock(d.Nesting()) {
-		return d.Errf("unexpected block with %q", d.Val())
 	}
 	return nil
 }

@@ -1,9 +1,6 @@
 package caddymodule
 
 import (
-	"strconv"
-
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
@@ -60,13 +57,7 @@ func (c *CSR) unmarshalOption(d *caddyfile.Dispenser, option string) (err error)
 	case "root":
 		c.RootFiles, err = words(d)
 	case "key_size":
-		var bits string
-		if bits, err = oneWord(d); err != nil {
-			return err
-		}
-		if c.KeySize, err = strconv.Atoi(bits); err != nil || c.KeySize <= 0 {
-			return d.Errf("key_size: %q is not a number of bits", bits)
-		}
+		c.KeySize, err = number(d, option)
 	case "renew_before":
 		c.RenewBefore, err = duration(d, option)
 	case "refresh":
@@ -75,28 +66,6 @@ func (c *CSR) unmarshalOption(d *caddyfile.Dispenser, option string) (err error)
 		err = d.Errf("csr %s: unrecognized option %q", c.FQDN, option)
 	}
 	return err
-}
-
-// words reads an option's arguments, at least one.
-func words(d *caddyfile.Dispenser) ([]string, error) {
-	args := d.RemainingArgs()
-	if len(args) == 0 {
-		return nil, d.ArgErr()
-	}
-	return args, noBlock(d)
-}
-
-// duration reads an option's only argument, a duration above zero.
-func duration(d *caddyfile.Dispenser, option string) (caddy.Duration, error) {
-	word, err := oneWord(d)
-	if err != nil {
-		return 0, err
-	}
-	value, err := caddy.ParseDuration(word)
-	if err != nil || value <= 0 {
-		return 0, d.Errf("%s: %q is not a duration", option, word)
-	}
-	return caddy.Duration(value), nil
 }
 
 // Interface guard.

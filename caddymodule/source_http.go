@@ -12,7 +12,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/dustin/go-humanize"
 
 	"github.com/device-profile/caddy-device-profile/profilesrc"
 )
@@ -235,19 +234,6 @@ func (s *HTTPSource) unmarshalTransport(d *caddyfile.Dispenser) error {
 	}
 	s.TransportRaw = caddyconfig.JSONModuleObject(module, "protocol", name, nil)
 	return nil
-}
-
-// size reads an option's only argument, a number of bytes above zero.
-func size(d *caddyfile.Dispenser, option string) (int64, error) {
-	word, err := oneWord(d)
-	if err != nil {
-		return 0, err
-	}
-	value, err := humanize.ParseBytes(word)
-	if err != nil || value == 0 || value > 1<<62 {
-		return 0, d.Errf("%s: %q is not a size", option, word)
-	}
-	return int64(value), nil
 }
 
 // Interface guards.

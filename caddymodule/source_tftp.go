@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -161,19 +160,6 @@ func (s *TFTPSource) unmarshalOption(d *caddyfile.Dispenser, option string) (err
 		err = d.Errf("source tftp: unrecognized option %q", option)
 	}
 	return err
-}
-
-// number reads an option's only argument, a number above zero.
-func number(d *caddyfile.Dispenser, option string) (int, error) {
-	word, err := oneWord(d)
-	if err != nil {
-		return 0, err
-	}
-	value, err := strconv.Atoi(word)
-	if err != nil || value <= 0 {
-		return 0, d.Errf("%s: %q is not a number above zero", option, word)
-	}
-	return value, nil
 }
 
 // Interface guards.
