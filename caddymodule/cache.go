@@ -78,8 +78,7 @@ func (h *Handler) provisionSources(ctx caddy.Context) error {
 		h.explained = append(h.explained, namedSource{name, m.(profilesrc.Source)})
 		sources = append(sources, profilesrc.NewBreaker(name, m.(profilesrc.Source), h.observer()))
 	}
-	h.sources = profilesrc.NewChain(sources...)
-	h.source = h.sources
+	h.source = profilesrc.NewChain(sources...)
 	if h.Cache == nil {
 		return nil
 	}
@@ -99,7 +98,7 @@ func (h *Handler) provisionCache(ctx caddy.Context, fingerprint string, names []
 		return fmt.Errorf("cache: %w", err)
 	}
 	h.store = fingerprint
-	h.source, err = profilesrc.NewCache(store.(pooledStore).Store, h.sources, profilesrc.CacheConfig{
+	h.source, err = profilesrc.NewCache(store.(pooledStore).Store, h.source, profilesrc.CacheConfig{
 		Refresh:     time.Duration(h.Cache.Refresh),
 		GracePeriod: time.Duration(h.Cache.GracePeriod),
 		MaxEntry:    h.Cache.MaxEntry,

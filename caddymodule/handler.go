@@ -123,10 +123,9 @@ type Handler struct {
 	live        *trustSet
 	inventory   inventory.Inventory // nil without one
 	rules       []*serveRule
-	sources     profilesrc.Source // nil in middleware mode
 	sourceAttrs []string          // the inventory's columns that sources are told
 	explained   []namedSource     // each source by itself, for explanations
-	source      profilesrc.Source // the sources, behind the cache if there is one
+	source      profilesrc.Source // the sources, behind the cache if there is one; nil in middleware mode
 	store       string            // key of the cache's store, once it is ours
 	seen        *seenDevices      // nil if none are remembered
 	gauges      *gauges

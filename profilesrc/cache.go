@@ -62,15 +62,9 @@ func NewCache(store *Store, source Source, config CacheConfig) (*Cache, error) {
 	if config.Refresh < 0 || config.GracePeriod < 0 || config.MaxEntry < 0 {
 		return nil, errors.New("cache: a duration or size is negative")
 	}
-	if config.Refresh == 0 {
-		config.Refresh = DefaultRefresh
-	}
-	if config.GracePeriod == 0 {
-		config.GracePeriod = DefaultGracePeriod
-	}
-	if config.MaxEntry == 0 {
-		config.MaxEntry = DefaultMaxEntry
-	}
+	setDefault(&config.Refresh, DefaultRefresh)
+	setDefault(&config.GracePeriod, DefaultGracePeriod)
+	setDefault(&config.MaxEntry, DefaultMaxEntry)
 	if config.Observe == nil {
 		config.Observe = func(string) {}
 	}

@@ -66,12 +66,8 @@ func NewHTTP(config HTTPConfig) (*HTTP, error) {
 	case config.Timeout < 0 || config.MaxSize < 0:
 		return nil, fmt.Errorf("URL %s: the timeout or max_size is negative", base.Redacted())
 	}
-	if config.Timeout == 0 {
-		config.Timeout = DefaultHTTPTimeout
-	}
-	if config.MaxSize == 0 {
-		config.MaxSize = DefaultMaxSize
-	}
+	setDefault(&config.Timeout, DefaultHTTPTimeout)
+	setDefault(&config.MaxSize, DefaultMaxSize)
 	s := &HTTP{config: config, base: base, user: base.User, shared: true}
 	base.User = nil
 	base.RawPath = ""

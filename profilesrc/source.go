@@ -14,6 +14,14 @@ var ErrUnavailable = errors.New("source unavailable")
 // ErrNotModified means that the answer is still the request's Known one.
 var ErrNotModified = errors.New("profile not modified")
 
+// setDefault gives a setting its default, if it is not set.
+func setDefault[T comparable](value *T, otherwise T) {
+	var zero T
+	if *value == zero {
+		*value = otherwise
+	}
+}
+
 // Source gives profiles by name.
 type Source interface {
 	// Open returns the profile that req names. The caller closes its Body.

@@ -60,9 +60,7 @@ func (e *entry) sameAs(other *entry) bool {
 
 // NewStore returns an empty store, but for what its folder has from earlier.
 func NewStore(config StoreConfig) (*Store, error) {
-	if config.MaxSize == 0 {
-		config.MaxSize = DefaultStoreSize
-	}
+	setDefault(&config.MaxSize, DefaultStoreSize)
 	if config.MaxSize < 0 {
 		return nil, fmt.Errorf("cache size %d: is negative", config.MaxSize)
 	}

@@ -59,13 +59,6 @@ func (c TFTPConfig) withDefaults() (TFTPConfig, error) {
 	return c, nil
 }
 
-func setDefault[T comparable](value *T, otherwise T) {
-	var zero T
-	if *value == zero {
-		*value = otherwise
-	}
-}
-
 // errTFTPClosed is the end of what is under way when a source is closed.
 var errTFTPClosed = errors.New("the source is closed")
 

@@ -64,6 +64,7 @@ type state struct {
 	record *record
 	raw    []byte // the record, as stored
 	key    *rsa.PrivateKey
+	chain  []*x509.Certificate // as installed, or empty
 	serve  *tls.Certificate
 }
 
@@ -342,8 +343,8 @@ func (s *Site) adopt(ctx context.Context, rec *record, raw []byte) error {
 	next := &state{record: rec, raw: raw, key: key}
 	if rec.Current.Chain == "" {
 		next.serve, err = s.selfSign(key)
-	} else {
-		next.serve, err = serving(rec.Current.Chain, key)
+	} else if next.chain, err = parseInstalled(rec.Current.Chain, key); err == nil {
+		next.serve = serving(next.chain, key)
 	}
 	if err != nil {
 		return err
@@ -352,13 +353,18 @@ func (s *Site) adopt(ctx context.Context, rec *record, raw []byte) error {
 	return nil
 }
 
-// serving returns the chain as it is sent: without a root, which phones have
-// themselves or won't believe.
-func serving(chainPEM string, key *rsa.PrivateKey) (*tls.Certificate, error) {
+// parseInstalled reads a chain that was installed for the key.
+func parseInstalled(chainPEM string, key *rsa.PrivateKey) ([]*x509.Certificate, error) {
 	chain, err := parsePEM([]byte(chainPEM))
 	if err != nil || len(chain) == 0 || !key.PublicKey.Equal(chain[0].PublicKey) {
 		return nil, errors.New("the certificate in storage is damaged, or not for the key there")
 	}
+	return chain, nil
+}
+
+// serving returns the chain as it is sent: without a root, which phones have
+// themselves or won't believe.
+func serving(chain []*x509.Certificate, key *rsa.PrivateKey) *tls.Certificate {
 	cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
 	for _, c := range chain {
 		if c != chain[0] && selfSigned(c) {
@@ -366,7 +372,7 @@ func serving(chainPEM string, key *rsa.PrivateKey) (*tls.Certificate, error) {
 		}
 		cert.Certificate = append(cert.Certificate, c.Raw)
 	}
-	return cert, nil
+	return cert
 }
 
 func encode(chain []*x509.Certificate) string {

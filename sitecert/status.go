@@ -53,8 +53,7 @@ func (s *Site) Status() Status {
 	if renewal := st.record.Renewal; renewal != nil {
 		status.Renewal = &Renewal{Created: renewal.Created}
 	}
-	current := st.record.Current
-	if current.Chain == "" {
+	if len(st.chain) == 0 {
 		return status
 	}
 	leaf := st.serve.Leaf
@@ -63,12 +62,11 @@ func (s *Site) Status() Status {
 	status.Names = namesOf(leaf)
 	status.NotBefore, status.NotAfter = leaf.NotBefore.UTC(), leaf.NotAfter.UTC()
 	status.Signature = leaf.SignatureAlgorithm.String()
-	status.Installed = current.Installed
-	chain, _ := parsePEM([]byte(current.Chain)) // was read before, by adopt
-	for _, cert := range chain {
+	status.Installed = st.record.Current.Installed
+	for _, cert := range st.chain {
 		status.Chain = append(status.Chain, cert.Subject.String())
 	}
-	if last := chain[len(chain)-1]; !selfSigned(last) && len(s.config.Roots) == 0 {
+	if last := st.chain[len(st.chain)-1]; !selfSigned(last) && len(s.config.Roots) == 0 {
 		status.Note = "phones must know " + last.Issuer.String() + ", which signed the last certificate of the chain"
 	}
 	return status
