@@ -39,13 +39,17 @@ type options struct {
 	fast                   string
 	jsonFile, svgFile, dir string
 	profiles               string
-	quiet                  bool
+	quiet, floors          bool
 }
 
 func main() {
 	if os.Getenv(asCaddy) != "" {
 		caddycmd.Main()
 		return
+	}
+	if os.Getenv(asFloor) != "" {
+		fmt.Fprintln(os.Stderr, serveFloor(os.Args[1], os.Args[2]))
+		os.Exit(1)
 	}
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 7, "how often each server is measured")
@@ -58,6 +62,7 @@ func main() {
 	flag.StringVar(&o.svgFile, "svg", "", "draw them into this `file`")
 	flag.StringVar(&o.profiles, "pprof", "", "take a CPU profile of each kind of visit to our server, into this `folder`")
 	flag.BoolVar(&o.quiet, "quiet", false, "let no server log its visits; by default all do")
+	flag.BoolVar(&o.floors, "floors", false, "measure, too, the least that Go's net/http and Caddy take for a visit")
 	flag.Parse()
 	if flag.NArg() > 0 || o.rounds < 1 || o.visits < 1 || o.storm < 0 {
 		flag.Usage()

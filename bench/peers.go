@@ -37,10 +37,12 @@ func (o *options) startPeers(f *fleet, back *backEnds) ([]*peer, error) {
 		{peer{name: "caddy", title: "stock Caddy", caddy: true, can: func(k *kind) bool { return !k.legacy && (k.host == "" || k.host == httpSite) }}, o.stockCaddy},
 		{peer{name: "nginx", title: "nginx", can: func(k *kind) bool { return !k.tftp }}, o.nginx},
 		{peer{name: "apache", title: "Apache", can: func(k *kind) bool { return k.host == "" }}, o.apache},
+		{peer{name: "floor", title: "least in Caddy", caddy: true, can: plain}, o.caddyFloor},
+		{peer{name: "nethttp", title: "least in net/http", can: plain}, o.goFloor},
 	}
 	var peers []*peer
 	for _, c := range candidates {
-		if !wanted(o.only, c.name) || c.name == "fast" && o.fast == "" {
+		if !wanted(o.only, c.name) || c.name == "fast" && o.fast == "" || (c.name == "floor" || c.name == "nethttp") && !o.floors {
 			continue
 		}
 		p := &c.peer
@@ -139,6 +141,27 @@ func (o *options) stockCaddy(p *peer, r *strings.Replacer) (*exec.Cmd, error) {
 		return nil, err
 	}
 	return o.caddy(program, p.name, stockConfig, r)
+}
+
+// plain are the visits of modern phones for files of their own.
+func plain(k *kind) bool { return !k.legacy && k.host == "" && k.path == "" }
+
+func (o *options) caddyFloor(p *peer, r *strings.Replacer) (*exec.Cmd, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return o.caddy(program, p.name, floorConfig, r)
+}
+
+func (o *options) goFloor(p *peer, _ *strings.Replacer) (*exec.Cmd, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(program, p.address, o.dir)
+	cmd.Env = append(os.Environ(), asFloor+"=yes")
+	return cmd, nil
 }
 
 func (o *options) nginx(_ *peer, r *strings.Replacer) (*exec.Cmd, error) {
