@@ -99,6 +99,11 @@ func (d *DeviceTLS) Provision(ctx caddy.Context) error {
 		d.logger.Warn("the server has no TLS: device_profile refuses every request to it (no_tls)", zap.Strings("listen", srv.Listen))
 		return nil
 	}
+	if err := errQUIC(); err != nil {
+		if err := dropHTTP3(srv, err, d.logger); err != nil {
+			return err
+		}
+	}
 	if err := d.addPolicies(); err != nil {
 		return err
 	}
