@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"strconv"
 
@@ -14,7 +15,8 @@ import (
 	"github.com/device-profile/caddy-device-profile/profilesrc"
 )
 
-// smallProfile is up to which size, in bytes, a profile is read at once.
+// smallProfile is up to which size, in bytes, a file is read at once. What is in
+// memory already is left there.
 const smallProfile = 64 << 10
 
 // answer sends the profile. A profile that can seek gets all of HTTP: ranges,
@@ -24,7 +26,7 @@ func (v *visit) answer(w http.ResponseWriter, r *http.Request, p *profilesrc.Pro
 	v.source, v.stale, v.age = p.Source, p.Stale, p.Age
 	content := p.Body.(io.Reader)
 	seeker, seekable := p.Body.(io.ReadSeeker)
-	if seekable && p.Size >= 0 && p.Size <= smallProfile && !p.Cached {
+	if _, file := p.Body.(fs.File); file && seekable && p.Size >= 0 && p.Size <= smallProfile {
 		data := make([]byte, p.Size)
 		if _, err := io.ReadFull(p.Body, data); err != nil {
 			return v.refuse(w, fmt.Errorf("reading profile %s from %s: %w", v.name, p.Source, err))
