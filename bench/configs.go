@@ -1,7 +1,7 @@
 package main
 
 // In the configs, DIR is the folder of the fleet, LOG a file, PORT and ADMIN are
-// free ports, HTTP and TFTP those of the back ends. All servers are set up to do
+// free ports, HTTP and TFTP those of the back ends, and INVENTORY is an option. All servers are set up to do
 // the same: a certificate of the device CA is required, the MAC in its subject
 // decides which profile may be fetched, and each visit is logged with whose it was.
 
@@ -30,6 +30,7 @@ const ourConfig = caddyOptions + `
 		serve /{device.mac}.cfg
 		serve /firmware/*
 		legacy_tls
+		INVENTORY
 		{block}
 	}
 }

@@ -90,6 +90,21 @@ func (f *fleet) write(name string, data []byte) error {
 	return os.WriteFile(file, data, 0o644)
 }
 
+// inventory writes an inventory of so many devices. The first phones are among
+// them, those that keep their connections too.
+func (f *fleet) inventory(rows int) error {
+	var b bytes.Buffer
+	b.WriteString("mac,state,profile,tenant\n")
+	for i := range rows {
+		fmt.Fprintf(&b, "%s,active,/%s.cfg,tenant-%d\n", fleetMAC(i), fleetMAC(i), i%1000)
+	}
+	return f.write(inventoryFile(rows), b.Bytes())
+}
+
+func inventoryFile(rows int) string { return fmt.Sprintf("devices-%d.csv", rows) }
+
+func fleetMAC(i int) string { return fmt.Sprintf("0004f2%06x", i) }
+
 // phones makes n phones that no server has seen.
 func (f *fleet) phones(n int) ([]*phone, error) {
 	phones := make([]*phone, n)
@@ -97,7 +112,7 @@ func (f *fleet) phones(n int) ([]*phone, error) {
 	var all sync.WaitGroup
 	gate := make(chan struct{}, runtime.NumCPU())
 	for i := range phones {
-		mac := fmt.Sprintf("0004f2%06x", f.made+i)
+		mac := fleetMAC(f.made + i)
 		all.Go(func() {
 			gate <- struct{}{}
 			defer func() { <-gate }()

@@ -97,7 +97,7 @@ func (o *options) run() (err error) {
 	peers, err := o.startPeers(f, back)
 	defer func() {
 		for _, p := range peers {
-			err = errors.Join(err, p.stop())
+			err = errors.Join(err, p.stopAll())
 		}
 	}()
 	if err != nil {

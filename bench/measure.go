@@ -68,11 +68,12 @@ func (o *options) measure(ctx context.Context, f *fleet, peers []*peer) (*result
 			}
 		}
 	}
-	return r, nil
+	return r, r.addMemory()
 }
 
 // playRound measures a round of visits.
 func playRound(p *peer, k *kind, phones []*phone, visits int) (s sample, err error) {
+	p = p.serving(k)
 	players, err := newPlayers(p.address, k, phones, visits)
 	defer func() { err = errors.Join(err, players.leave()) }()
 	if err != nil {

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,6 +26,18 @@ type peer struct {
 	address     string
 	admin       string // of a caddy
 	can         func(*kind) bool
+	// twins are the same server with an inventory, by its rows: processes of
+	// their own, as a large inventory makes the garbage collector run less often.
+	twins map[int]*peer
+	rows  int // of its inventory, 0 without one
+}
+
+// serving returns the server that visits of a kind go to.
+func (p *peer) serving(k *kind) *peer {
+	if k.rows == 0 {
+		return p
+	}
+	return p.twins[k.rows]
 }
 
 // startPeers starts our server and all others that are installed. Those that
@@ -34,11 +49,11 @@ func (o *options) startPeers(f *fleet, back *backEnds) ([]*peer, error) {
 	}{
 		{peer{name: "ours", title: "device_profile", ours: true, caddy: true, can: func(*kind) bool { return true }}, o.ourCaddy},
 		{peer{name: "fast", title: "device_profile, fast build", ours: true, caddy: true, can: func(*kind) bool { return true }}, o.fastCaddy},
-		{peer{name: "caddy", title: "stock Caddy", caddy: true, can: func(k *kind) bool { return !k.legacy && (k.host == "" || k.host == httpSite) }}, o.stockCaddy},
-		{peer{name: "nginx", title: "nginx", can: func(k *kind) bool { return !k.tftp }}, o.nginx},
-		{peer{name: "apache", title: "Apache", can: func(k *kind) bool { return k.host == "" }}, o.apache},
-		{peer{name: "floor", title: "least in Caddy", caddy: true, can: plain}, o.caddyFloor},
-		{peer{name: "nethttp", title: "least in net/http", can: plain}, o.goFloor},
+		{peer{name: "caddy", title: "stock Caddy", caddy: true, can: func(k *kind) bool { return plain(k) || k.host == httpSite }}, o.stockCaddy},
+		{peer{name: "nginx", title: "nginx", can: func(k *kind) bool { return !k.tftp && k.rows == 0 }}, o.nginx},
+		{peer{name: "apache", title: "Apache", can: func(k *kind) bool { return plain(k) || k.legacy }}, o.apache},
+		{peer{name: "floor", title: "least in Caddy", caddy: true, can: ownProfile}, o.caddyFloor},
+		{peer{name: "nethttp", title: "least in net/http", can: ownProfile}, o.goFloor},
 	}
 	var peers []*peer
 	for _, c := range candidates {
@@ -47,6 +62,9 @@ func (o *options) startPeers(f *fleet, back *backEnds) ([]*peer, error) {
 		}
 		p := &c.peer
 		err := o.start(f, back, p, c.start)
+		if err == nil && p.ours && o.storm == 0 {
+			err = o.startTwins(f, back, p, c.start)
+		}
 		if errors.Is(err, exec.ErrNotFound) {
 			fmt.Fprintf(os.Stderr, "%s is not installed\n", p.title)
 			continue
@@ -64,6 +82,41 @@ func (o *options) startPeers(f *fleet, back *backEnds) ([]*peer, error) {
 	return peers, nil
 }
 
+// startTwins starts the server again for each inventory that is to be measured.
+func (o *options) startTwins(f *fleet, back *backEnds, p *peer, command func(*peer, *strings.Replacer) (*exec.Cmd, error)) error {
+	p.twins = make(map[int]*peer)
+	for _, k := range kinds {
+		if k.rows == 0 || !wanted(o.kinds, k.name) {
+			continue
+		}
+		if err := f.inventory(k.rows); err != nil {
+			return err
+		}
+		twin := &peer{name: fmt.Sprintf("%s-%d", p.name, k.rows), title: p.title + strings.TrimPrefix(k.title, "keep-alive"), ours: true, caddy: true, rows: k.rows}
+		err := o.start(f, back, twin, command)
+		if twin.process != nil {
+			p.twins[k.rows] = twin
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", k.title, err)
+		}
+	}
+	return nil
+}
+
+func (p *peer) sortedTwins() []*peer {
+	return slices.SortedFunc(maps.Values(p.twins), func(a, b *peer) int { return cmp.Compare(a.rows, b.rows) })
+}
+
+// stopAll stops the server and its twins.
+func (p *peer) stopAll() error {
+	err := p.stop()
+	for _, twin := range p.twins {
+		err = errors.Join(err, twin.stop())
+	}
+	return err
+}
+
 func (o *options) start(f *fleet, back *backEnds, p *peer, command func(*peer, *strings.Replacer) (*exec.Cmd, error)) error {
 	port, err := lab.FreePort()
 	if err != nil {
@@ -78,8 +131,12 @@ func (o *options) start(f *fleet, back *backEnds, p *peer, command func(*peer, *
 	if o.quiet {
 		level = "ERROR"
 	}
+	inventory := ""
+	if p.rows > 0 {
+		inventory = fmt.Sprintf("devices %q", filepath.Join(f.dir, inventoryFile(p.rows)))
+	}
 	cmd, err := command(p, strings.NewReplacer("DIR", f.dir, "NAME", p.name, "VERBOSITY", level, "PORT", strconv.Itoa(port),
-		"ADMIN", strconv.Itoa(admin), "HTTP", back.http, "TFTP", back.tftp))
+		"ADMIN", strconv.Itoa(admin), "HTTP", back.http, "TFTP", back.tftp, "INVENTORY", inventory))
 	if err != nil {
 		return err
 	}
@@ -143,8 +200,8 @@ func (o *options) stockCaddy(p *peer, r *strings.Replacer) (*exec.Cmd, error) {
 	return o.caddy(program, p.name, stockConfig, r)
 }
 
-// plain are the visits of modern phones for files of their own.
-func plain(k *kind) bool { return !k.legacy && k.host == "" && k.path == "" }
+// ownProfile are the visits that the floors can answer.
+func ownProfile(k *kind) bool { return plain(k) && k.path == "" }
 
 func (o *options) caddyFloor(p *peer, r *strings.Replacer) (*exec.Cmd, error) {
 	program, err := os.Executable()

@@ -40,14 +40,15 @@ func (o *options) takeProfile(f *fleet, p *peer, k *kind) (err error) {
 	if err != nil {
 		return err
 	}
-	players, err := newPlayers(p.address, k, phones, n)
+	server := p.serving(k)
+	players, err := newPlayers(server.address, k, phones, n)
 	defer func() { err = errors.Join(err, players.leave()) }()
 	if err != nil {
 		return err
 	}
 	done := make(chan error, 1)
 	go func() {
-		done <- download(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.admin, profileSeconds), filepath.Join(o.profiles, p.name+"-"+k.name+".pprof"))
+		done <- download(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", server.admin, profileSeconds), filepath.Join(o.profiles, p.name+"-"+k.name+".pprof"))
 	}()
 	for {
 		if err := players.play(); err != nil {

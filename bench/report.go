@@ -16,6 +16,27 @@ type results struct {
 	rounds, visits int
 	peers          []*peer
 	samples        map[string]map[string][]sample // by kind and peer
+	memory         []memory
+}
+
+// memory is what a server had at its peak.
+type memory struct {
+	Server string `json:"server"`
+	Bytes  int64  `json:"peak_bytes"`
+}
+
+// addMemory asks the servers what they had at their peaks.
+func (r *results) addMemory() error {
+	for _, p := range r.peers {
+		for _, server := range append([]*peer{p}, p.sortedTwins()...) {
+			peak, err := server.peakMemory()
+			if err != nil {
+				return err
+			}
+			r.memory = append(r.memory, memory{server.title, peak})
+		}
+	}
+	return nil
 }
 
 func newResults(o *options, peers []*peer) *results {
@@ -39,10 +60,11 @@ func (r *results) median(kind, peer string) time.Duration {
 }
 
 // ratio returns the median of what a round of one peer cost, compared with the
-// same round of another, or 0 if there is nothing to compare. Profiles that come
-// over TFTP are compared with what others do with files.
+// same round of another, or 0 if there is nothing to compare. What others can't do,
+// TFTP and inventories, is compared with what they do with files.
 func (r *results) ratio(kind, peer, to string) float64 {
-	if strings.HasPrefix(kind, "tftp") && r.samples[kind][to] == nil {
+	alone := strings.HasPrefix(kind, "tftp") || strings.HasPrefix(kind, "inventory")
+	if alone && r.samples[kind][to] == nil {
 		return r.compare(r.samples[kind][peer], r.samples["keepalive"][to])
 	}
 	return r.compare(r.samples[kind][peer], r.samples[kind][to])
@@ -97,6 +119,10 @@ func (r *results) markdown(w io.Writer) {
 	}
 	fmt.Fprintf(w, "\nCPU time of the server for each visit in µs, medians of %d rounds of %d visits; ratios are medians of the rounds' ratios.\n", r.rounds, r.visits)
 	fmt.Fprintf(w, "%s, %d CPUs, %s.\n", cpuModel(), runtime.NumCPU(), runtime.Version())
+	fmt.Fprintf(w, "\n| server | peak memory, MB |\n| --- | --- |\n")
+	for _, m := range r.memory {
+		fmt.Fprintf(w, "| %s | %d |\n", m.Server, m.Bytes>>20)
+	}
 }
 
 // others are the servers that ours are compared with.
@@ -159,7 +185,8 @@ func (r *results) json(w io.Writer) error {
 		Rounds  int      `json:"rounds"`
 		Visits  int      `json:"visits"`
 		Figures []figure `json:"figures"`
-	}{cpuModel(), runtime.NumCPU(), runtime.Version(), r.rounds, r.visits, nil}
+		Memory  []memory `json:"memory"`
+	}{cpuModel(), runtime.NumCPU(), runtime.Version(), r.rounds, r.visits, nil, r.memory}
 	for _, k := range kinds {
 		for _, p := range r.peers {
 			if samples := r.samples[k.name][p.name]; len(samples) > 0 {

@@ -30,6 +30,7 @@ type kind struct {
 	share          float64 // of the command line's visits
 	legacy         bool
 	tftp           bool
+	rows           int // of the inventory, if the server has one
 }
 
 var gcm = []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
@@ -46,7 +47,13 @@ var kinds = []kind{
 	{name: "http-cached", title: "keep-alive, HTTP back end, cached", host: cachedHTTP, version: tls.VersionTLS12, ciphers: gcm, share: 10},
 	{name: "tftp", title: "keep-alive, TFTP back end", host: tftpSite, version: tls.VersionTLS12, ciphers: gcm, share: 2, tftp: true},
 	{name: "tftp-cached", title: "keep-alive, TFTP back end, cached", host: cachedTFTP, version: tls.VersionTLS12, ciphers: gcm, share: 10, tftp: true},
+	{name: "inventory-10k", title: "keep-alive, inventory of 10,000", version: tls.VersionTLS12, ciphers: gcm, share: 10, rows: 10_000},
+	{name: "inventory-100k", title: "keep-alive, inventory of 100,000", version: tls.VersionTLS12, ciphers: gcm, share: 10, rows: 100_000},
+	{name: "inventory-1M", title: "keep-alive, inventory of 1,000,000", version: tls.VersionTLS12, ciphers: gcm, share: 10, rows: 1_000_000},
 }
+
+// plain are visits of modern phones for profiles in files, without an inventory.
+func plain(k *kind) bool { return !k.legacy && k.host == "" && k.rows == 0 }
 
 // count returns how many visits of the kind there are in a round.
 func (k *kind) count(visits int) int { return max(atOnce, int(float64(visits)*k.share)) }
