@@ -2,10 +2,10 @@ package caddymodule
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"net/http/httptest"
-	"strings"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/device-profile/caddy-device-profile/internal/lab"
@@ -25,16 +25,23 @@ func TestHalfClosed(t *testing.T) {
 	visitIn(t, request, handler, "/"+lab.PolycomMAC+".cfg", l.VVX.Certificates())
 }
 
-// A file that gets shorter while it is read is no profile: a phone would take the
-// half for the whole.
+// A file that gets shorter between being opened and being read is no profile: a
+// phone would take the half for the whole.
 func TestProfileGetsShorter(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "profile.cfg")
+	if err := os.WriteFile(name, []byte("<profile/>"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(name, 5); err != nil {
+		t.Fatal(err)
+	}
 	v := new(visit)
 	rec := httptest.NewRecorder()
-	body := struct {
-		io.ReadSeeker
-		io.Closer
-	}{strings.NewReader("<half"), io.NopCloser(nil)}
-	err := v.answer(rec, httptest.NewRequest(http.MethodGet, "/", nil), &profilesrc.Profile{Body: body, Size: 10, Source: "files"})
+	err = v.answer(rec, httptest.NewRequest(http.MethodGet, "/", nil), &profilesrc.Profile{Body: file, Size: 10, Source: "files"})
 	if err == nil || v.status != http.StatusBadGateway || rec.Body.Len() > 0 {
 		t.Errorf("got %v, status %d and %q, want %d and nothing", err, v.status, rec.Body, http.StatusBadGateway)
 	}
