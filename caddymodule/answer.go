@@ -2,11 +2,9 @@ package caddymodule
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"strconv"
 
@@ -15,25 +13,12 @@ import (
 	"github.com/device-profile/caddy-device-profile/profilesrc"
 )
 
-// smallProfile is up to which size, in bytes, a file is read at once. What is in
-// memory already is left there.
-const smallProfile = 64 << 10
-
 // answer sends the profile. A profile that can seek gets all of HTTP: ranges,
 // conditional requests, no copying. Others are streamed.
 func (v *visit) answer(w http.ResponseWriter, r *http.Request, p *profilesrc.Profile) error {
 	defer p.Body.Close()
 	v.source, v.stale, v.age = p.Source, p.Stale, p.Age
 	content := p.Body.(io.Reader)
-	seeker, seekable := p.Body.(io.ReadSeeker)
-	if _, file := p.Body.(fs.File); file && seekable && p.Size >= 0 && p.Size <= smallProfile {
-		data := make([]byte, p.Size)
-		if _, err := io.ReadFull(p.Body, data); err != nil {
-			return v.refuse(w, fmt.Errorf("reading profile %s from %s: %w", v.name, p.Source, err))
-		}
-		seeker = bytes.NewReader(data)
-		content = seeker
-	}
 	mediaType := p.ContentType
 	if mediaType == "" {
 		mediaType = fixedType(v.name.String())
@@ -53,7 +38,7 @@ func (v *visit) answer(w http.ResponseWriter, r *http.Request, p *profilesrc.Pro
 		header.Set("Age", strconv.FormatInt(int64(p.Age.Seconds()), 10))
 	}
 	rec := caddyhttp.NewResponseRecorder(w, nil, nil)
-	if seekable {
+	if seeker, ok := p.Body.(io.ReadSeeker); ok {
 		http.ServeContent(rec, r, "", p.ModTime, seeker)
 	} else {
 		v.stream(rec, r, p, content)

@@ -58,6 +58,23 @@ func size(d *caddyfile.Dispenser, option string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	return parseSize(d, option, word)
+}
+
+// sizeOrOff reads an option's only argument, a number of bytes above zero or the
+// word off, which is -1.
+func sizeOrOff(d *caddyfile.Dispenser, option string) (int64, error) {
+	word, err := oneWord(d)
+	switch {
+	case err != nil:
+		return 0, err
+	case word == "off":
+		return -1, nil
+	}
+	return parseSize(d, option, word)
+}
+
+func parseSize(d *caddyfile.Dispenser, option, word string) (int64, error) {
 	value, err := humanize.ParseBytes(word)
 	if err != nil || value == 0 || value > 1<<62 {
 		return 0, d.Errf("%s: %q is not a size", option, word)

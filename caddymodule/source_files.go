@@ -28,6 +28,11 @@ type FilesSource struct {
 	// option. Default: the disk.
 	FileSystem string `json:"fs,omitempty"`
 
+	// Memory bounds, in bytes, what is remembered of files of up to 64 KiB in the
+	// folder. A file is still looked at each time, and read again if it has
+	// changed. -1 for none. Default: 32 MiB.
+	Memory int64 `json:"memory,omitempty"`
+
 	files *profilesrc.Files
 }
 
@@ -47,12 +52,15 @@ func (s *FilesSource) Provision(ctx caddy.Context) error {
 		if root == "" {
 			return errors.New("source files: no folder")
 		}
-		files, err := profilesrc.OpenFiles(root)
+		files, err := profilesrc.OpenFiles(profilesrc.FilesConfig{Folder: root, Memory: s.Memory})
 		if err != nil {
 			return fmt.Errorf("source files: %w", err)
 		}
 		s.files = files
 		return nil
+	}
+	if s.Memory != 0 {
+		return errors.New("source files: memory is for folders on disk, not for file systems")
 	}
 	name := repl.ReplaceKnown(s.FileSystem, "")
 	// The app that declares them may not be loaded yet.
@@ -93,7 +101,8 @@ func (s *FilesSource) Shared() bool { return s.files.Shared() }
 // UnmarshalCaddyfile reads the source. Syntax:
 //
 //	files [<root>] {
-//		fs <name>
+//		fs     <name>
+//		memory <size>|off
 //	}
 func (s *FilesSource) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the source's name
@@ -104,14 +113,19 @@ func (s *FilesSource) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	for d.NextBlock(0) {
-		if d.Val() != "fs" {
-			return d.Errf("source files: unrecognized option %q", d.Val())
-		}
-		if s.FileSystem != "" {
-			return d.Err("source files: duplicate option fs")
-		}
+		option := d.Val()
 		var err error
-		if s.FileSystem, err = oneWord(d); err != nil {
+		switch {
+		case option == "fs" && s.FileSystem == "":
+			s.FileSystem, err = oneWord(d)
+		case option == "memory" && s.Memory == 0:
+			s.Memory, err = sizeOrOff(d, option)
+		case option == "fs" || option == "memory":
+			err = d.Errf("source files: duplicate option %s", option)
+		default:
+			err = d.Errf("source files: unrecognized option %q", option)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -12,21 +12,39 @@ import (
 	"syscall"
 )
 
+// smallFile is up to which size, in bytes, a file is read at once.
+const smallFile = 64 << 10
+
+// FilesConfig says which files a source of a folder on disk has.
+type FilesConfig struct {
+	// Folder holds the profiles.
+	Folder string
+	// Memory bounds, in bytes, what is remembered of files of up to 64 KiB. They
+	// are still looked at each time, and read again if they have changed.
+	// Default: DefaultFilesMemory. Negative: nothing is.
+	Memory int64
+}
+
 // Files serves the regular files of a folder or of a file system. Nothing
 // outside of it can be reached, neither by name nor by symbolic link.
 type Files struct {
 	label string
-	fsys  fs.FS    // nil for a folder
-	root  *os.Root // nil for a file system
+	fsys  fs.FS       // nil for a folder
+	root  *os.Root    // nil for a file system
+	small *smallFiles // nil if none are remembered
 }
 
 // OpenFiles returns the source of a folder on disk. Close it after use.
-func OpenFiles(folder string) (*Files, error) {
-	root, err := os.OpenRoot(folder)
+func OpenFiles(config FilesConfig) (*Files, error) {
+	small, err := newSmallFiles(config.Memory)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(config.Folder)
 	if err != nil {
 		return nil, fmt.Errorf("opening the profile folder: %w", err)
 	}
-	return &Files{label: "files", root: root}, nil
+	return &Files{label: "files", root: root, small: small}, nil
 }
 
 // NewFilesFS returns the source of a folder within a file system; folder "" is
@@ -65,12 +83,19 @@ func (f *Files) Close() error {
 }
 
 // Open opens the file that the request names. Everything but a regular file
-// counts as missing.
+// counts as missing. What is small is in memory by then, whole.
 func (f *Files) Open(ctx context.Context, req Request) (*Profile, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, f.fault(req, fmt.Errorf("%w: %w", ErrUnavailable, err))
 	}
-	file, err := f.open(req.Name.String())
+	name := req.Name.String()
+	if p := f.small.get(name, f.root); p != nil {
+		if f.knows(req, p) {
+			return nil, ErrNotModified
+		}
+		return p, nil
+	}
+	file, err := f.open(name)
 	if err != nil {
 		return nil, f.fault(req, err)
 	}
@@ -83,18 +108,43 @@ func (f *Files) Open(ctx context.Context, req Request) (*Profile, error) {
 		file.Close()
 		return nil, f.fault(req, fmt.Errorf("is no regular file: %w", fs.ErrNotExist))
 	}
-	tag := fileTag(info)
-	if known := req.Known; known != nil && known.Source == f.label && tag != "" && known.ETag == tag {
-		file.Close()
-		return nil, ErrNotModified
-	}
-	return &Profile{
+	p := &Profile{
 		Body:    file.(io.ReadCloser),
 		Size:    info.Size(),
 		ModTime: info.ModTime(),
-		ETag:    tag,
+		ETag:    fileTag(info),
 		Source:  f.label,
-	}, nil
+	}
+	if f.knows(req, p) {
+		file.Close()
+		return nil, ErrNotModified
+	}
+	if p.Size > smallFile {
+		return p, nil
+	}
+	data, err := readWhole(p)
+	if err != nil {
+		return nil, f.fault(req, err)
+	}
+	p.Body = newMemory(data)
+	f.small.put(name, info, p, data)
+	return p, nil
+}
+
+// knows reports whether the asker has the profile already.
+func (f *Files) knows(req Request, p *Profile) bool {
+	return req.Known != nil && req.Known.Source == f.label && p.ETag != "" && req.Known.ETag == p.ETag
+}
+
+// readWhole reads a file at once. One that has become shorter since it was opened
+// is no profile: a phone would take the half for the whole.
+func readWhole(p *Profile) ([]byte, error) {
+	defer p.Body.Close()
+	data := make([]byte, p.Size)
+	if _, err := io.ReadFull(p.Body, data); err != nil {
+		return nil, fmt.Errorf("reading %d bytes: %w", p.Size, err)
+	}
+	return data, nil
 }
 
 // open opens a file, without waiting for a writer if it is a FIFO.

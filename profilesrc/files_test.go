@@ -17,7 +17,12 @@ import (
 
 func openFolder(t *testing.T, folder string) *profilesrc.Files {
 	t.Helper()
-	files, err := profilesrc.OpenFiles(folder)
+	return openFiles(t, profilesrc.FilesConfig{Folder: folder})
+}
+
+func openFiles(t *testing.T, config profilesrc.FilesConfig) *profilesrc.Files {
+	t.Helper()
+	files, err := profilesrc.OpenFiles(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,6 +59,13 @@ func TestFilesConformance(t *testing.T) {
 			folder := t.TempDir()
 			writeFiles(t, folder, files)
 			return openFolder(t, folder)
+		})
+	})
+	t.Run("folder, nothing remembered", func(t *testing.T) {
+		profilesrctest.TestSource(t, func(t *testing.T, files map[string][]byte) profilesrc.Source {
+			folder := t.TempDir()
+			writeFiles(t, folder, files)
+			return openFiles(t, profilesrc.FilesConfig{Folder: folder, Memory: -1})
 		})
 	})
 	t.Run("file system", func(t *testing.T) {
@@ -150,7 +162,7 @@ func TestFilesRefusesToStart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	writeFiles(t, filepath.Dir(file), map[string][]byte{"file": nil})
 	for _, folder := range []string{filepath.Join(t.TempDir(), "missing"), file} {
-		if _, err := profilesrc.OpenFiles(folder); err == nil || !strings.Contains(err.Error(), folder) {
+		if _, err := profilesrc.OpenFiles(profilesrc.FilesConfig{Folder: folder}); err == nil || !strings.Contains(err.Error(), folder) {
 			t.Errorf("got %v, want an error that names %s", err, folder)
 		}
 	}
