@@ -69,23 +69,30 @@ func (v *visit) stream(w http.ResponseWriter, r *http.Request, p *profilesrc.Pro
 }
 
 // peek returns the first bytes of body, and a reader of all of it. A body that
-// can seek is its own.
+// can peek or seek is its own.
 func peek(body io.Reader) (head []byte, whole io.Reader, err error) {
-	seeker, ok := body.(io.Seeker)
+	peeker, ok := body.(interface{ Peek(n int) ([]byte, error) })
 	if !ok {
-		buffered := bufio.NewReader(body)
-		head, err = buffered.Peek(sniffLen)
-		if errors.Is(err, io.EOF) {
-			err = nil
+		if seeker, ok := body.(io.ReadSeeker); ok {
+			return peekAndSeek(seeker)
 		}
-		return head, buffered, err
+		buffered := bufio.NewReader(body)
+		peeker, body = buffered, buffered
 	}
+	head, err = peeker.Peek(sniffLen)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return head, body, err
+}
+
+func peekAndSeek(body io.ReadSeeker) (head []byte, whole io.Reader, err error) {
 	head = make([]byte, sniffLen)
 	n, err := io.ReadFull(body, head)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, nil, err
 	}
-	_, err = seeker.Seek(0, io.SeekStart)
+	_, err = body.Seek(0, io.SeekStart)
 	return head[:n], body, err
 }
 

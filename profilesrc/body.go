@@ -53,6 +53,14 @@ type memory struct {
 
 func newMemory(data []byte) memory { return memory{bytes.NewReader(data), data} }
 
+// Peek returns the first n bytes, or io.EOF with what there is.
+func (m memory) Peek(n int) ([]byte, error) {
+	if n > len(m.data) {
+		return m.data, io.EOF
+	}
+	return m.data[:n], nil
+}
+
 // Close does nothing.
 func (memory) Close() error { return nil }
 

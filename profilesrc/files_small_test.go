@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -88,7 +89,6 @@ func TestFilesMemory(t *testing.T) {
 		{"of the largest size", 0, longAgo, 64 << 10, "before"},
 		{"too large", 0, longAgo, 64<<10 + 1, "after"},
 		{"off", -1, longAgo, 8 << 10, "after"},
-		{"no room", 1 << 10, longAgo, 8 << 10, "after"},
 		{"changed just now", 0, time.Now(), 8 << 10, "after"},
 		{"changed in the future", 0, time.Now().Add(time.Hour), 8 << 10, "after"},
 	} {
@@ -110,6 +110,43 @@ func TestFilesMemory(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is remembered stays within its bound. What is too much is dropped soon,
+// if not at once.
+func TestFilesMemoryIsBounded(t *testing.T) {
+	const size, room, files = 8 << 10, 10, 50
+	folder := t.TempDir()
+	source := openFiles(t, profilesrc.FilesConfig{Folder: folder, Memory: room * size})
+	write := func(word string) {
+		for i := range files {
+			if err := writeOld(filepath.Join(folder, fmt.Sprintf("%d.cfg", i)), fmt.Sprintf("%-*s", size, word), longAgo); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	remembered := func() (n int) {
+		for i := range files {
+			got, err := contentOf(t, source, fmt.Sprintf("%d.cfg", i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(got, "before") {
+				n++
+			}
+		}
+		return n
+	}
+	write("before")
+	remembered()
+	write("after")
+	var got int
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if got = remembered(); got < room {
+			return
+		}
+	}
+	t.Errorf("%d files of %d bytes are remembered in %d bytes", got, size, room*size)
 }
 
 // What is remembered is no way around what the folder's root forbids.

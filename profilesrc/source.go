@@ -60,7 +60,8 @@ func (r Request) value(placeholder string) string {
 
 // Profile is a source's answer.
 type Profile struct {
-	// Body is the content. It is also an io.Seeker where the source can seek.
+	// Body is the content. It is also an io.Seeker where the source can seek, and
+	// has the Peek of a bufio.Reader where it is in memory.
 	Body io.ReadCloser
 	// Size is the content's length in bytes, -1 if unknown.
 	Size int64
