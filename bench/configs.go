@@ -99,11 +99,10 @@ https://http.example.com:PORT {
 }
 `
 
-// floorConfig is the least that Caddy takes for a visit that is logged.
+// floorConfig is the least that Caddy takes for a visit.
 const floorConfig = caddyOptions + `
 https://prov.example.com:PORT {
 	bind 127.0.0.1
-	log
 	tls "DIR/site.pem" "DIR/site.key" {
 		client_auth {
 			mode request

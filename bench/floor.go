@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -15,15 +16,16 @@ import (
 )
 
 // Floors are the least that can be done in Go: what a visit costs before a server
-// has decided, verified or handled anything with care. No plugin can take less
-// than Caddy's own floor, and no Caddy less than that of net/http.
+// has decided, verified or logged anything, with profiles that are in memory. No
+// plugin can take less than Caddy's own floor, and no Caddy less than that of
+// net/http.
 
 // asFloor makes this program be the server of net/http's floor. Its arguments are
 // an address and the fleet's folder.
 const asFloor = "DEVICE_PROFILE_BENCH_AS_FLOOR"
 
 func init() {
-	caddy.RegisterModule(floor{})
+	caddy.RegisterModule(new(floor))
 	httpcaddyfile.RegisterHandlerDirective("bench_floor", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 		f := new(floor)
 		return f, f.UnmarshalCaddyfile(h.Dispenser)
@@ -34,10 +36,12 @@ func init() {
 // verified.
 type floor struct {
 	Dir string `json:"dir"`
+
+	profiles sync.Map // from name to content
 }
 
 // CaddyModule returns the Caddy module information.
-func (floor) CaddyModule() caddy.ModuleInfo {
+func (*floor) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.bench_floor", New: func() caddy.Module { return new(floor) }}
 }
 
@@ -57,7 +61,7 @@ func (f *floor) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Ha
 		w.WriteHeader(http.StatusForbidden)
 		return nil
 	}
-	data, err := os.ReadFile(filepath.Join(f.Dir, name))
+	data, err := f.profile(name)
 	if err != nil {
 		return err
 	}
@@ -67,7 +71,19 @@ func (f *floor) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Ha
 	return err
 }
 
-// serveFloor serves the floor with net/http alone, without a log.
+// profile reads a profile once.
+func (f *floor) profile(name string) ([]byte, error) {
+	if data, ok := f.profiles.Load(name); ok {
+		return data.([]byte), nil
+	}
+	data, err := os.ReadFile(filepath.Join(f.Dir, name))
+	if err == nil {
+		f.profiles.Store(name, data)
+	}
+	return data, err
+}
+
+// serveFloor serves the floor with net/http alone.
 func serveFloor(address, dir string) error {
 	certificate, err := tls.LoadX509KeyPair(filepath.Join(dir, "site.pem"), filepath.Join(dir, "site.key"))
 	if err != nil {
