@@ -10,6 +10,7 @@ tool (
 
 require (
 	github.com/caddyserver/xcaddy v0.4.5
+	github.com/google/go-cmp v0.7.0
 	golang.org/x/mod v0.42.0
 )
 

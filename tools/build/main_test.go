@@ -1,6 +1,7 @@
 package main
 
 import (
+	"debug/buildinfo"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,16 +9,22 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/xcaddy"
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/mod/modfile"
 )
 
-// TestRecipeIsGoMod holds that the recipe builds what is tested: the same plugin
-// and the same Caddy as in go.mod.
-func TestRecipeIsGoMod(t *testing.T) {
-	recipe, err := readRecipe("../../xcaddy.json")
-	if err != nil {
-		t.Fatal(err)
-	}
+// recipes are those of the checkout, with what they need of the environment.
+var recipes = []struct {
+	name, file, experiment string
+}{
+	{"standard", "../../xcaddy.json", ""},
+	{"fast", "../../xcaddy-fast.json", "boringcrypto"},
+}
+
+// TestRecipesAreGoMod holds that the recipes build what is tested: the same
+// plugin and the same Caddy as in go.mod.
+func TestRecipesAreGoMod(t *testing.T) {
 	data, err := os.ReadFile("../../go.mod")
 	if err != nil {
 		t.Fatal(err)
@@ -26,40 +33,78 @@ func TestRecipeIsGoMod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, require := range mod.Require {
-		if require.Mod.Path == "github.com/caddyserver/caddy/v2" && require.Mod.Version != recipe.CaddyVersion {
-			t.Errorf("Caddy is %s in xcaddy.json, %s in go.mod", recipe.CaddyVersion, require.Mod.Version)
-		}
-	}
-	if len(recipe.Plugins) != 1 || recipe.Plugins[0].PackagePath != mod.Module.Mod.Path {
-		t.Errorf("plugins are %v in xcaddy.json, the module is %s in go.mod", recipe.Plugins, mod.Module.Mod.Path)
-	}
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(recipe.Replacements) != 1 || string(recipe.Replacements[0].Old) != mod.Module.Mod.Path || string(recipe.Replacements[0].New) != root {
-		t.Errorf("replacements are %v, want %s by %s", recipe.Replacements, mod.Module.Mod.Path, root)
+	want := &xcaddy.Builder{
+		Plugins:      []xcaddy.Dependency{{PackagePath: mod.Module.Mod.Path, Version: "v0.0.0"}},
+		Replacements: []xcaddy.Replace{xcaddy.NewReplace(mod.Module.Mod.Path, root)},
+		BuildFlags:   "-trimpath -ldflags '-s -w'",
+	}
+	for _, require := range mod.Require {
+		if require.Mod.Path == "github.com/caddyserver/caddy/v2" {
+			want.CaddyVersion = require.Mod.Version
+		}
+	}
+	for _, r := range recipes {
+		got, err := readRecipe(r.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want.Cgo = r.experiment != ""
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-go.mod +recipe):\n%s", r.file, diff)
+		}
 	}
 }
 
-// TestBuild builds by the recipe, and compares the modules in the binary with
+// TestBuild builds by the recipes, and compares the modules in the binaries with
 // those that the checkout registers.
 func TestBuild(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "caddy")
-	if err := build(t.Context(), "../../xcaddy.json", binary); err != nil {
+	registered := registeredModules(t)
+	for _, r := range recipes {
+		t.Run(r.name, func(t *testing.T) {
+			if r.experiment != "" {
+				if _, err := exec.LookPath("gcc"); err != nil {
+					t.Skip("cgo needs a C compiler: ", err)
+				}
+				t.Setenv("GOEXPERIMENT", r.experiment)
+			}
+			binary := filepath.Join(t.TempDir(), "caddy")
+			if err := build(t.Context(), r.file, binary); err != nil {
+				t.Fatal(err)
+			}
+			if got := experiment(t, binary); got != r.experiment {
+				t.Errorf("the binary was built with experiment %q, want %q", got, r.experiment)
+			}
+			built := pluginModules(t, exec.Command(binary, "list-modules", "--skip-standard"))
+			if !slices.Equal(built, registered) {
+				t.Errorf("the binary has %v, the checkout registers %v", built, registered)
+			}
+			if len(built) == 0 {
+				t.Error("the binary lists no module of the plugin")
+			}
+			if out, err := exec.Command(binary, "device", "demo").CombinedOutput(); err != nil {
+				t.Errorf("the binary's demo: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// experiment returns the Go experiments that a binary was built with.
+func experiment(t *testing.T, binary string) string {
+	t.Helper()
+	info, err := buildinfo.ReadFile(binary)
+	if err != nil {
 		t.Fatal(err)
 	}
-	built := pluginModules(t, exec.Command(binary, "list-modules", "--skip-standard"))
-	if registered := registeredModules(t); !slices.Equal(built, registered) {
-		t.Errorf("the binary has %v, the checkout registers %v", built, registered)
+	for _, s := range info.Settings {
+		if s.Key == "GOEXPERIMENT" {
+			return s.Value
+		}
 	}
-	if len(built) == 0 {
-		t.Error("the binary lists no module of the plugin")
-	}
-	if out, err := exec.Command(binary, "device", "demo").CombinedOutput(); err != nil {
-		t.Errorf("the binary's demo: %v\n%s", err, out)
-	}
+	return ""
 }
 
 // registeredModules asks the checkout's own command for the plugin's modules.
