@@ -212,6 +212,7 @@ func (d *DeviceTLS) adjustPolicies() {
 		return
 	}
 	anchors := d.guard.anchors()
+	signer := newSiteSigner(d.logger)
 	for _, p := range d.policies {
 		cfg := p.policy.TLSConfig
 		cfg.ClientAuth = tls.RequestClientCert // the handler verifies, on every request
@@ -226,6 +227,7 @@ func (d *DeviceTLS) adjustPolicies() {
 		if p.certificateName != "" {
 			cfg.GetCertificate = withServerName(cfg.GetCertificate, p.certificateName)
 		}
+		cfg.GetCertificate = signer.wrap(cfg.GetCertificate)
 	}
 	for _, s := range d.guard.sites.phones {
 		d.logger.Info("phones may connect",

@@ -4,6 +4,7 @@ import (
 	"debug/buildinfo"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,9 +18,10 @@ import (
 // recipes are those of the checkout, with what they need of the environment.
 var recipes = []struct {
 	name, file, experiment string
+	modules                []string // beside the plugin itself, by folder
 }{
-	{"standard", "../../xcaddy.json", ""},
-	{"fast", "../../xcaddy-fast.json", "boringcrypto"},
+	{name: "standard", file: "../../xcaddy.json"},
+	{name: "fast", file: "../../xcaddy-fast.json", experiment: "boringcrypto", modules: []string{"opensslrsa"}},
 }
 
 // TestRecipesAreGoMod holds that the recipes build what is tested: the same
@@ -37,22 +39,24 @@ func TestRecipesAreGoMod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &xcaddy.Builder{
-		Plugins:      []xcaddy.Dependency{{PackagePath: mod.Module.Mod.Path, Version: "v0.0.0"}},
-		Replacements: []xcaddy.Replace{xcaddy.NewReplace(mod.Module.Mod.Path, root)},
-		BuildFlags:   "-trimpath -ldflags '-s -w'",
-	}
+	version := ""
 	for _, require := range mod.Require {
 		if require.Mod.Path == "github.com/caddyserver/caddy/v2" {
-			want.CaddyVersion = require.Mod.Version
+			version = require.Mod.Version
 		}
 	}
 	for _, r := range recipes {
+		want := &xcaddy.Builder{CaddyVersion: version, BuildFlags: "-trimpath -ldflags '-s -w'"}
+		want.Cgo = r.experiment != ""
+		for _, folder := range append([]string{""}, r.modules...) {
+			module := path.Join(mod.Module.Mod.Path, folder)
+			want.Plugins = append(want.Plugins, xcaddy.Dependency{PackagePath: module, Version: "v0.0.0"})
+			want.Replacements = append(want.Replacements, xcaddy.NewReplace(module+"@v0.0.0", filepath.Join(root, folder)))
+		}
 		got, err := readRecipe(r.file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want.Cgo = r.experiment != ""
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-go.mod +recipe):\n%s", r.file, diff)
 		}
@@ -85,8 +89,16 @@ func TestBuild(t *testing.T) {
 			if len(built) == 0 {
 				t.Error("the binary lists no module of the plugin")
 			}
-			if out, err := exec.Command(binary, "device", "demo").CombinedOutput(); err != nil {
+			lab := filepath.Join(t.TempDir(), "lab")
+			if out, err := exec.Command(binary, "device", "demo", "--dir", lab).CombinedOutput(); err != nil {
 				t.Errorf("the binary's demo: %v\n%s", err, out)
+			}
+			log, err := os.ReadFile(filepath.Join(lab, "caddy.log"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := strings.Contains(string(log), `"rsa":"OpenSSL 3.`), slices.Contains(r.modules, "opensslrsa"); got != want {
+				t.Errorf("OpenSSL signs: %v, want %v", got, want)
 			}
 		})
 	}
