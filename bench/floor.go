@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	_ "net/http/pprof" // on the default mux
 	"os"
 	"path/filepath"
 	"strconv"
@@ -21,7 +22,7 @@ import (
 // net/http.
 
 // asFloor makes this program be the server of net/http's floor. Its arguments are
-// an address and the fleet's folder.
+// an address, another one for CPU profiles, and the fleet's folder.
 const asFloor = "DEVICE_PROFILE_BENCH_AS_FLOOR"
 
 func init() {
@@ -84,7 +85,8 @@ func (f *floor) profile(name string) ([]byte, error) {
 }
 
 // serveFloor serves the floor with net/http alone.
-func serveFloor(address, dir string) error {
+func serveFloor(address, admin, dir string) error {
+	go http.ListenAndServe(admin, nil) //nolint:errcheck,gosec // net/http/pprof; without it, no profile can be taken
 	certificate, err := tls.LoadX509KeyPair(filepath.Join(dir, "site.pem"), filepath.Join(dir, "site.key"))
 	if err != nil {
 		return err

@@ -48,7 +48,7 @@ func main() {
 		return
 	}
 	if os.Getenv(asFloor) != "" {
-		fmt.Fprintln(os.Stderr, serveFloor(os.Args[1], os.Args[2]))
+		fmt.Fprintln(os.Stderr, serveFloor(os.Args[1], os.Args[2], os.Args[3]))
 		os.Exit(1)
 	}
 	var o options
@@ -60,7 +60,7 @@ func main() {
 	flag.StringVar(&o.fast, "fast", "", "a caddy program with this plugin, built in another way, to measure as `program`, too")
 	flag.StringVar(&o.jsonFile, "json", "", "write the figures to this `file`")
 	flag.StringVar(&o.svgFile, "svg", "", "draw them into this `file`")
-	flag.StringVar(&o.profiles, "pprof", "", "take a CPU profile of each kind of visit to our server, into this `folder`")
+	flag.StringVar(&o.profiles, "pprof", "", "take a CPU profile of each kind of visit to each server in Go, into this `folder`")
 	flag.BoolVar(&o.quiet, "quiet", false, "let no server log its visits; by default all do")
 	flag.BoolVar(&o.floors, "floors", false, "measure, too, the least that Go's net/http and Caddy take for a visit")
 	flag.Parse()

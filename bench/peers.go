@@ -22,9 +22,10 @@ import (
 type peer struct {
 	*process
 	name, title string
-	ours, caddy bool
+	ours        bool
 	address     string
-	admin       string // of a caddy
+	admin       string
+	pprof       bool // at its admin address
 	can         func(*kind) bool
 	// twins are the same server with an inventory, by its rows: processes of
 	// their own, as a large inventory makes the garbage collector run less often.
@@ -47,13 +48,13 @@ func (o *options) startPeers(f *fleet, back *backEnds) ([]*peer, error) {
 		peer
 		start func(*peer, *strings.Replacer) (*exec.Cmd, error)
 	}{
-		{peer{name: "ours", title: "device_profile", ours: true, caddy: true, can: func(*kind) bool { return true }}, o.ourCaddy},
-		{peer{name: "fast", title: "device_profile, fast build", ours: true, caddy: true, can: func(*kind) bool { return true }}, o.fastCaddy},
-		{peer{name: "caddy", title: "stock Caddy", caddy: true, can: func(k *kind) bool { return plain(k) || k.host == httpSite }}, o.stockCaddy},
+		{peer{name: "ours", title: "device_profile", ours: true, pprof: true, can: func(*kind) bool { return true }}, o.ourCaddy},
+		{peer{name: "fast", title: "device_profile, fast build", ours: true, pprof: true, can: func(*kind) bool { return true }}, o.fastCaddy},
+		{peer{name: "caddy", title: "stock Caddy", pprof: true, can: func(k *kind) bool { return plain(k) || k.host == httpSite }}, o.stockCaddy},
 		{peer{name: "nginx", title: "nginx", can: func(k *kind) bool { return !k.tftp && k.rows == 0 }}, o.nginx},
 		{peer{name: "apache", title: "Apache", can: func(k *kind) bool { return plain(k) || k.legacy }}, o.apache},
-		{peer{name: "floor", title: "least in Caddy", caddy: true, can: ownProfile}, o.caddyFloor},
-		{peer{name: "nethttp", title: "least in net/http", can: ownProfile}, o.goFloor},
+		{peer{name: "floor", title: "least in Caddy", pprof: true, can: ownProfile}, o.caddyFloor},
+		{peer{name: "nethttp", title: "least in net/http", pprof: true, can: ownProfile}, o.goFloor},
 	}
 	var peers []*peer
 	for _, c := range candidates {
@@ -92,7 +93,7 @@ func (o *options) startTwins(f *fleet, back *backEnds, p *peer, command func(*pe
 		if err := f.inventory(k.rows); err != nil {
 			return err
 		}
-		twin := &peer{name: fmt.Sprintf("%s-%d", p.name, k.rows), title: p.title + strings.TrimPrefix(k.title, "keep-alive"), ours: true, caddy: true, rows: k.rows}
+		twin := &peer{name: fmt.Sprintf("%s-%d", p.name, k.rows), title: p.title + strings.TrimPrefix(k.title, "keep-alive"), ours: true, pprof: true, rows: k.rows}
 		err := o.start(f, back, twin, command)
 		if twin.process != nil {
 			p.twins[k.rows] = twin
@@ -216,7 +217,7 @@ func (o *options) goFloor(p *peer, _ *strings.Replacer) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(program, p.address, o.dir)
+	cmd := exec.Command(program, p.address, p.admin, o.dir)
 	cmd.Env = append(os.Environ(), asFloor+"=yes")
 	return cmd, nil
 }

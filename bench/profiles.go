@@ -13,15 +13,15 @@ import (
 // profileSeconds is how long a CPU profile watches.
 const profileSeconds = 5
 
-// takeProfiles writes a CPU profile of our server for each kind of visit, which
-// are played for as long as that takes.
+// takeProfiles writes a CPU profile of each server that is in Go for each kind of
+// visit, which are played for as long as that takes.
 func (o *options) takeProfiles(f *fleet, peers []*peer) error {
 	if err := os.MkdirAll(o.profiles, 0o755); err != nil {
 		return err
 	}
 	for _, p := range peers {
 		for i := range kinds {
-			if k := &kinds[i]; p.caddy && wanted(o.kinds, k.name) && p.can(k) {
+			if k := &kinds[i]; p.pprof && wanted(o.kinds, k.name) && p.can(k) {
 				if err := o.takeProfile(f, p, k); err != nil {
 					return fmt.Errorf("profiling %s: %s: %w", p.title, k.title, err)
 				}
