@@ -30,7 +30,7 @@ type FilesSource struct {
 
 	// Memory bounds, in bytes, what is remembered of files of up to 64 KiB in the
 	// folder. A file is still looked at each time, and read again if it has
-	// changed. -1 for none. Default: 32 MiB.
+	// changed. -1 for none. Default: 8 MiB.
 	Memory int64 `json:"memory,omitempty"`
 
 	files *profilesrc.Files

@@ -10,7 +10,7 @@ import (
 )
 
 // DefaultFilesMemory is the default of FilesConfig.Memory.
-const DefaultFilesMemory = 32 << 20
+const DefaultFilesMemory = 8 << 20
 
 // settled is how long ago a file must have changed last to be remembered. Within
 // a tick of the file system's clock, it could change again and look the same.
