@@ -6,8 +6,10 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -15,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/device-profile/caddy-device-profile/deviceauth"
+	"github.com/device-profile/caddy-device-profile/deviceauth/deviceauthtest"
 	"github.com/device-profile/caddy-device-profile/internal/lab"
 )
 
@@ -66,6 +69,47 @@ func BenchmarkHandler(b *testing.B) {
 			visitOnce(b, &h, own, sent)
 		}
 	})
+}
+
+// BenchmarkDeviceMemory lets distinct devices come once each, and says what is
+// remembered of one: that it was verified, and its line in the list of devices.
+func BenchmarkDeviceMemory(b *testing.B) {
+	l, err := lab.Create(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	handler := polycomHandler(b, quietContext(b), l)
+	handler.(*Handler).logger = zap.NewNop()
+	device := func(i int) (path string, sent []*x509.Certificate) {
+		mac := fmt.Sprintf("0004f2%06x", i)
+		phone, err := l.PolycomIssuing.Issue(pkix.Name{CommonName: mac}, deviceauthtest.Key(l.VVX.Key))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := l.Write("profiles/polycom/"+mac+".cfg", []byte("<profile/>")); err != nil {
+			b.Fatal(err)
+		}
+		return "/" + mac + ".cfg", phone.Certificates()
+	}
+	path, sent := device(0)
+	visitOnce(b, handler, path, sent) // what is there once, whoever comes
+	before := heap()
+	devices := 0
+	for b.Loop() {
+		devices++
+		path, sent := device(devices)
+		visitOnce(b, handler, path, sent)
+	}
+	b.ReportMetric(float64(heap()-before)/float64(devices), "B/device")
+	runtime.KeepAlive(handler)
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
 }
 
 // quietContext is that of a config in which modules can be loaded, until the test

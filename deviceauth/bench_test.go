@@ -35,6 +35,30 @@ func BenchmarkVerify(b *testing.B) {
 	benchmarkVisits(b, verifier, phones)
 }
 
+// BenchmarkIdentity reads who a device is from its certificate, in the form of
+// each vendor, which is done once for each certificate.
+func BenchmarkIdentity(b *testing.B) {
+	root := dt.Must(dt.NewRoot(pkix.Name{CommonName: "Root"}))
+	for preset, subject := range map[string]pkix.Name{
+		"cisco_spa": {
+			Province: []string{"708105B37234"}, Locality: []string{"CBT153908BX"}, OrganizationalUnit: []string{"cisco.com"},
+			CommonName: "SPA-525G2, MAC: 708105B37234, Serial: CBT153908BX",
+		},
+		"cisco_mic": {CommonName: "CP-8841-SEP00562B043615", SerialNumber: "PID:CP-8841 SN:FCH12345678"},
+		"polycom":   {CommonName: "0004f2aabbcc"},
+	} {
+		cert := dt.Must(root.Issue(subject)).Cert
+		b.Run(preset, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := presets[preset].Read(cert); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkVerifyWithCRL is BenchmarkVerify for a trust with a CRL of 100,000
 // certificates, which it requires.
 func BenchmarkVerifyWithCRL(b *testing.B) {

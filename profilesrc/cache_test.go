@@ -89,7 +89,7 @@ type cached struct {
 	log     *bytes.Buffer
 }
 
-func newStore(t *testing.T, config profilesrc.StoreConfig) *profilesrc.Store {
+func newStore(t testing.TB, config profilesrc.StoreConfig) *profilesrc.Store {
 	t.Helper()
 	store, err := profilesrc.NewStore(config)
 	if err != nil {
@@ -130,7 +130,7 @@ func (c *cached) wantResults(t *testing.T, want ...string) {
 }
 
 // by is a request for a name, from a device, by a rule for whoever asks or not.
-func by(t *testing.T, name, identity string, common bool) profilesrc.Request {
+func by(t testing.TB, name, identity string, common bool) profilesrc.Request {
 	req := nameOf(t, name)
 	req.Identity, req.Common = identity, common
 	return req

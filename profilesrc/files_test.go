@@ -20,7 +20,7 @@ func openFolder(t *testing.T, folder string) *profilesrc.Files {
 	return openFiles(t, profilesrc.FilesConfig{Folder: folder})
 }
 
-func openFiles(t *testing.T, config profilesrc.FilesConfig) *profilesrc.Files {
+func openFiles(t testing.TB, config profilesrc.FilesConfig) *profilesrc.Files {
 	t.Helper()
 	files, err := profilesrc.OpenFiles(config)
 	if err != nil {
@@ -44,7 +44,7 @@ func writeFiles(t *testing.T, folder string, files map[string][]byte) {
 	}
 }
 
-func nameOf(t *testing.T, name string) profilesrc.Request {
+func nameOf(t testing.TB, name string) profilesrc.Request {
 	t.Helper()
 	n, err := profilesrc.NewName(name)
 	if err != nil {
