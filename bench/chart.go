@@ -11,17 +11,18 @@ import (
 
 // The chart's measures, in pixels.
 const (
-	chartWidth  = 760
-	labelWidth  = 270
-	barWidth    = 380
-	barHeight   = 14
-	groupGap    = 14
-	legendSpace = 34
+	chartWidth = 760
+	labelWidth = 270
+	barWidth   = 340
+	barHeight  = 14
+	groupGap   = 14
+	legendLine = 20
 )
 
 // colours of the servers, by name.
 var colours = map[string]string{
 	"ours": "#1f6feb", "fast": "#79b8ff", "caddy": "#2da44e", "nginx": "#8b949e", "apache": "#d4a72c",
+	"floor": "#a2d9b1", "nethttp": "#d0d7de",
 }
 
 // svg draws a group of bars for each kind of visit. Within a group, the longest
@@ -42,14 +43,20 @@ func (r *results) svg(w io.Writer) error {
 	return err
 }
 
+// legend names the servers, on as many lines as it takes.
 func (r *results) legend(b *strings.Builder) (bottom int) {
-	x := 10
+	x, y := 10, 10
 	for _, p := range r.peers {
-		fmt.Fprintf(b, `<rect x="%d" y="10" width="12" height="12" fill="%s"/><text x="%d" y="20">%s</text>`+"\n", x, colours[p.name], x+17, html.EscapeString(p.title))
-		x += 35 + 7*len(p.title)
+		width := 35 + 7*len(p.title)
+		if x > 10 && x+width > chartWidth {
+			x, y = 10, y+legendLine
+		}
+		fmt.Fprintf(b, `<rect x="%d" y="%d" width="12" height="12" fill="%s"/><text x="%d" y="%d">%s</text>`+"\n", x, y, colours[p.name], x+17, y+10, html.EscapeString(p.title))
+		x += width
 	}
-	fmt.Fprintf(b, `<text x="%d" y="20" text-anchor="end" fill="#666">µs of CPU for each visit</text>`+"\n", chartWidth-10)
-	return legendSpace
+	y += legendLine
+	fmt.Fprintf(b, `<text x="%d" y="%d" fill="#666">µs of CPU for each visit</text>`+"\n", labelWidth, y+10)
+	return y + legendLine
 }
 
 // group draws the bars of a kind, and returns where the next one begins.
