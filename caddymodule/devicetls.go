@@ -34,6 +34,10 @@ func init() {
 // never ask for a certificate, and can't be reached over a connection that was
 // made on the phones' terms: such a request gets 421 Misdirected Request.
 //
+// In a build that has another RSA than Go's (the module opensslrsa), it signs the
+// handshakes of phones' sites; the log says so. In one whose QUIC can't work (Go's
+// boringcrypto experiment), HTTP/3 is turned off for the server, with a warning.
+//
 // The device_profile directive adds this wrapper to its site's server. Only
 // where a `servers` block in the global options lists wrappers of its own, it
 // must be listed there too:
