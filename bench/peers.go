@@ -48,12 +48,12 @@ func (o *options) startPeers(f *fleet, back *backEnds) ([]*peer, error) {
 		peer
 		start func(*peer, *strings.Replacer) (*exec.Cmd, error)
 	}{
-		{peer{name: "ours", title: "device_profile", ours: true, pprof: true, can: func(*kind) bool { return true }}, o.ourCaddy},
+		{peer{name: "ours", title: "device_profile", ours: true, pprof: true, can: func(*kind) bool { return true }}, o.ownCaddy(ourConfig)},
 		{peer{name: "fast", title: "device_profile, fast build", ours: true, pprof: true, can: func(*kind) bool { return true }}, o.fastCaddy},
-		{peer{name: "caddy", title: "stock Caddy", pprof: true, can: func(k *kind) bool { return plain(k) || k.host == httpSite }}, o.stockCaddy},
+		{peer{name: "caddy", title: "stock Caddy", pprof: true, can: func(k *kind) bool { return plain(k) || k.host == httpSite }}, o.ownCaddy(stockConfig)},
 		{peer{name: "nginx", title: "nginx", can: func(k *kind) bool { return !k.tftp && k.rows == 0 }}, o.nginx},
 		{peer{name: "apache", title: "Apache", can: func(k *kind) bool { return plain(k) || k.legacy }}, o.apache},
-		{peer{name: "floor", title: "least in Caddy", pprof: true, can: ownProfile}, o.caddyFloor},
+		{peer{name: "floor", title: "least in Caddy", pprof: true, can: ownProfile}, o.ownCaddy(floorConfig)},
 		{peer{name: "nethttp", title: "least in net/http", pprof: true, can: ownProfile}, o.goFloor},
 	}
 	var peers []*peer
@@ -180,37 +180,23 @@ func (o *options) caddy(program, name, config string, r *strings.Replacer) (*exe
 	return cmd, nil
 }
 
-func (o *options) ourCaddy(p *peer, r *strings.Replacer) (*exec.Cmd, error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
+// ownCaddy starts this program as caddy: all that do are built alike.
+func (o *options) ownCaddy(config string) func(*peer, *strings.Replacer) (*exec.Cmd, error) {
+	return func(p *peer, r *strings.Replacer) (*exec.Cmd, error) {
+		program, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		return o.caddy(program, p.name, config, r)
 	}
-	return o.caddy(program, p.name, ourConfig, r)
 }
 
 func (o *options) fastCaddy(p *peer, r *strings.Replacer) (*exec.Cmd, error) {
 	return o.caddy(o.fast, p.name, ourConfig, r)
 }
 
-// stockCaddy is the same program, so that both are built alike.
-func (o *options) stockCaddy(p *peer, r *strings.Replacer) (*exec.Cmd, error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	return o.caddy(program, p.name, stockConfig, r)
-}
-
 // ownProfile are the visits that the floors can answer.
 func ownProfile(k *kind) bool { return plain(k) && k.path == "" }
-
-func (o *options) caddyFloor(p *peer, r *strings.Replacer) (*exec.Cmd, error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	return o.caddy(program, p.name, floorConfig, r)
-}
 
 func (o *options) goFloor(p *peer, _ *strings.Replacer) (*exec.Cmd, error) {
 	program, err := os.Executable()

@@ -19,6 +19,7 @@ import (
 	"github.com/device-profile/caddy-device-profile/deviceauth"
 	"github.com/device-profile/caddy-device-profile/deviceauth/deviceauthtest"
 	"github.com/device-profile/caddy-device-profile/internal/lab"
+	"github.com/device-profile/caddy-device-profile/internal/testenv"
 )
 
 // BenchmarkHandler compares a request for a profile with one for the same file
@@ -93,23 +94,15 @@ func BenchmarkDeviceMemory(b *testing.B) {
 	}
 	path, sent := device(0)
 	visitOnce(b, handler, path, sent) // what is there once, whoever comes
-	before := heap()
+	before := testenv.Heap()
 	devices := 0
 	for b.Loop() {
 		devices++
 		path, sent := device(devices)
 		visitOnce(b, handler, path, sent)
 	}
-	b.ReportMetric(float64(heap()-before)/float64(devices), "B/device")
+	b.ReportMetric(float64(testenv.Heap()-before)/float64(devices), "B/device")
 	runtime.KeepAlive(handler)
-}
-
-func heap() int64 {
-	runtime.GC()
-	runtime.GC()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	return int64(stats.HeapAlloc)
 }
 
 // quietContext is that of a config in which modules can be loaded, until the test

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	dt "github.com/device-profile/caddy-device-profile/deviceauth/deviceauthtest"
+	"github.com/device-profile/caddy-device-profile/internal/testenv"
 )
 
 // BenchmarkVerify compares a phone's first visit, for each kind of chain, with
@@ -75,9 +76,9 @@ func BenchmarkVerifyWithCRL(b *testing.B) {
 func BenchmarkParseCRL(b *testing.B) {
 	const entries = 100_000
 	der := largeCRL(dt.Must(dt.NewRoot(pkix.Name{CommonName: "RSA"})), entries)
-	before := heap()
+	before := testenv.Heap()
 	crls := dt.Must(ParseCRLs("x", der))
-	held := heap() - before
+	held := testenv.Heap() - before
 	b.ReportAllocs()
 	b.SetBytes(int64(len(der)))
 	for b.Loop() {
@@ -85,13 +86,6 @@ func BenchmarkParseCRL(b *testing.B) {
 	}
 	b.ReportMetric(float64(held)/entries, "B/entry")
 	runtime.KeepAlive(crls)
-}
-
-func heap() uint64 {
-	runtime.GC()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	return stats.HeapAlloc
 }
 
 // largeCRL lists serial numbers of 16 bytes.

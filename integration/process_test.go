@@ -15,36 +15,15 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	"github.com/device-profile/caddy-device-profile/internal/lab"
+	"github.com/device-profile/caddy-device-profile/internal/testenv"
 )
 
-// asCaddy makes the test's program be the caddy program.
-const asCaddy = "DEVICE_PROFILE_TEST_AS_CADDY"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asCaddy) != "" {
-		caddycmd.Main()
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// caddyCommand returns the caddy program with arguments, to be run.
-func caddyCommand(t testing.TB, args ...string) *exec.Cmd {
-	t.Helper()
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program, args...)
-	home := t.TempDir()
-	cmd.Env = append(os.Environ(), asCaddy+"=yes", "HOME="+home, "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home)
-	return cmd
-}
+func TestMain(m *testing.M) { testenv.Main(m, caddycmd.Main) }
 
 // cli runs a caddy command to its end.
 func cli(t testing.TB, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
-	cmd := caddyCommand(t, args...)
+	cmd := testenv.CaddyCommand(t, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
@@ -103,7 +82,7 @@ func newInstance(t testing.TB, l *lab.Lab, caddyfile string) *instance {
 // start runs the instance until the test ends.
 func (i *instance) start(t testing.TB) {
 	t.Helper()
-	i.cmd = caddyCommand(t, "run", "--config", i.config)
+	i.cmd = testenv.CaddyCommand(t, "run", "--config", i.config)
 	i.cmd.Stderr = &i.log
 	if err := i.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/device-profile/caddy-device-profile/deviceauth"
+	"github.com/device-profile/caddy-device-profile/internal/testenv"
 )
 
 const million = 1_000_000
@@ -36,22 +37,14 @@ func parseFleet(t testing.TB, text string) *Table {
 // README); it is to notice if a row becomes several allocations.
 func TestMemoryPerRow(t *testing.T) {
 	text := fleet(million, 1)
-	before := heap()
+	before := testenv.Heap()
 	table := parseFleet(t, text)
-	perRow := float64(heap()-before) / million
+	perRow := float64(testenv.Heap()-before) / million
 	t.Logf("%.0f bytes a row, of %d in the file", perRow, len(text)/million)
 	if table.Len() != million || perRow > 160 {
 		t.Errorf("%d rows of %.0f bytes", table.Len(), perRow)
 	}
 	runtime.KeepAlive(text)
-}
-
-func heap() int64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
 
 // TestReloadUnderLookups replaces a file of a million rows while everybody looks
@@ -108,9 +101,9 @@ func BenchmarkLookup(b *testing.B) {
 	for _, rows := range []int{10_000, 100_000, million} {
 		b.Run(fmt.Sprint(rows), func(b *testing.B) {
 			text := fleet(rows, 1)
-			before := heap()
+			before := testenv.Heap()
 			table := parseFleet(b, text)
-			held := heap() - before
+			held := testenv.Heap() - before
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i = (i + 7919) % rows {
 				if _, ok := table.Lookup(fleetMAC(i)); !ok {

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -25,18 +24,10 @@ import (
 
 	_ "github.com/device-profile/caddy-device-profile"
 	dt "github.com/device-profile/caddy-device-profile/deviceauth/deviceauthtest"
+	"github.com/device-profile/caddy-device-profile/internal/testenv"
 )
 
-// asCaddy makes the test's program be the caddy program.
-const asCaddy = "DEVICE_PROFILE_TEST_AS_CADDY"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asCaddy) != "" {
-		caddycmd.Main()
-		return
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { testenv.Main(m, caddycmd.Main) }
 
 // needOpenSSL skips the test where there is no OpenSSL, but fails it in CI.
 func needOpenSSL(t testing.TB) {
@@ -187,14 +178,8 @@ func TestHandshakes(t *testing.T) {
 // Phones old and new get their profiles, and OpenSSL signs for them.
 func TestDemo(t *testing.T) {
 	needOpenSSL(t)
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := filepath.Join(t.TempDir(), "lab")
-	cmd := exec.Command(program, "device", "demo", "--dir", dir)
-	home := t.TempDir()
-	cmd.Env = append(os.Environ(), asCaddy+"=yes", "HOME="+home, "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home)
+	cmd := testenv.CaddyCommand(t, "device", "demo", "--dir", dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

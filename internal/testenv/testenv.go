@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -49,4 +50,40 @@ func lacking(t testing.TB, what string) {
 		t.Fatal(what)
 	}
 	t.Skip(what)
+}
+
+// asCaddy makes the test's program be the caddy program.
+const asCaddy = "DEVICE_PROFILE_TEST_AS_CADDY"
+
+// Main is for a TestMain. It runs the tests or, in a process that CaddyCommand
+// made, the caddy program.
+func Main(m *testing.M, caddy func()) {
+	if os.Getenv(asCaddy) != "" {
+		caddy()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// CaddyCommand returns the caddy program with arguments, to be run with a home of
+// its own. The package's TestMain must call Main.
+func CaddyCommand(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, args...)
+	home := t.TempDir()
+	cmd.Env = append(os.Environ(), asCaddy+"=yes", "HOME="+home, "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home)
+	return cmd
+}
+
+// Heap returns how many bytes are in use after a garbage collection.
+func Heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
 }
