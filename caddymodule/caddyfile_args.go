@@ -58,7 +58,11 @@ func size(d *caddyfile.Dispenser, option string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return parseSize(d, option, word)
+	value, ok := parseSize(word)
+	if !ok {
+		return 0, d.Errf("%s: %q is not a size", option, word)
+	}
+	return value, nil
 }
 
 // sizeOrOff reads an option's only argument, a number of bytes above zero or the
@@ -71,15 +75,16 @@ func sizeOrOff(d *caddyfile.Dispenser, option string) (int64, error) {
 	case word == "off":
 		return -1, nil
 	}
-	return parseSize(d, option, word)
+	value, ok := parseSize(word)
+	if !ok {
+		return 0, d.Errf("%s: %q is neither a size nor off", option, word)
+	}
+	return value, nil
 }
 
-func parseSize(d *caddyfile.Dispenser, option, word string) (int64, error) {
+func parseSize(word string) (int64, bool) {
 	value, err := humanize.ParseBytes(word)
-	if err != nil || value == 0 || value > 1<<62 {
-		return 0, d.Errf("%s: %q is not a size", option, word)
-	}
-	return int64(value), nil
+	return int64(value), err == nil && value > 0 && value <= 1<<62 //nolint:gosec // bounded
 }
 
 // noBlock refuses a block behind an option that has none.

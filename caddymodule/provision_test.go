@@ -102,7 +102,6 @@ func TestProvision(t *testing.T) {
 		"TFTP server's port":   {siteWith("trust snom DIR/root.pem\nserve /a\nsource tftp host:0"), []string{"source tftp", "host:0"}},
 		"TFTP block size":      {siteWith("trust snom DIR/root.pem\nserve /a\nsource tftp host {\nblock_size 100\n}"), []string{"source tftp host", "block_size 100"}},
 		"missing file system":  {siteWith("trust snom DIR/root.pem\nserve /a\nsource files {\nfs nowhere\n}"), []string{"nowhere"}},
-		"memory of files":      {siteWith("trust snom DIR/root.pem\nserve /a\nsource files {\nfs nowhere\nmemory off\n}"), []string{"source files", "memory"}},
 		"wrapper replaced":     {"{\nservers {\ntrusted_proxies static private_ranges\n}\n}\n" + siteWith(goodOptions), []string{"device_tls", "listener_wrappers"}},
 		"client_auth":          {strings.Replace(siteWith(goodOptions), "tls internal", "tls internal {\nclient_auth {\nmode request\n}\n}", 1), []string{"client_auth", "prov.example.com"}},
 		"contradicts TLS 1.3":  {strings.Replace(siteWith(goodOptions+"legacy_tls"), "tls internal", "tls internal {\nprotocols tls1.3\n}", 1), []string{"legacy_tls", "tls1.3"}},

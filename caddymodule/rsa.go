@@ -46,7 +46,7 @@ func newSiteSigner(logger *zap.Logger) *siteSigner {
 	}
 	implementation, err := loadRSA()
 	if err != nil {
-		logger.Warn("phones' sites sign with Go's own RSA, as this build's other one can't be used", zap.Error(err))
+		logger.Warn("phones' sites sign with crypto/rsa, as this build's other RSA can't be used", zap.Error(err))
 		return nil
 	}
 	keys, err := lru.New[*rsa.PrivateKey, crypto.Signer](maxSiteKeys)
@@ -85,7 +85,7 @@ func (s *siteSigner) signer(key *rsa.PrivateKey) crypto.Signer {
 	}
 	signer, err := s.Signer(key)
 	if err != nil {
-		s.logger.Warn("a site's key signs with Go's own RSA", zap.Int("bits", key.N.BitLen()), zap.String("rsa", s.Name), zap.Error(err))
+		s.logger.Warn("a site's key signs with crypto/rsa", zap.Int("bits", key.N.BitLen()), zap.String("rsa", s.Name), zap.Error(err))
 		signer = key
 	}
 	s.keys.Add(key, signer)

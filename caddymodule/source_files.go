@@ -36,6 +36,8 @@ type FilesSource struct {
 	files *profilesrc.Files
 }
 
+const memoryWithFS = "source files: memory is for folders on disk, not for file systems"
+
 // CaddyModule returns the Caddy module information.
 func (*FilesSource) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
@@ -59,8 +61,8 @@ func (s *FilesSource) Provision(ctx caddy.Context) error {
 		s.files = files
 		return nil
 	}
-	if s.Memory != 0 {
-		return errors.New("source files: memory is for folders on disk, not for file systems")
+	if s.Memory > 0 {
+		return errors.New(memoryWithFS)
 	}
 	name := repl.ReplaceKnown(s.FileSystem, "")
 	// The app that declares them may not be loaded yet.
@@ -128,6 +130,9 @@ func (s *FilesSource) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if err != nil {
 			return err
 		}
+	}
+	if s.FileSystem != "" && s.Memory > 0 {
+		return d.Err(memoryWithFS)
 	}
 	if s.Root == "" && s.FileSystem == "" {
 		return d.Err("source files: neither a folder nor a file system")

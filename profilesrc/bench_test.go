@@ -49,7 +49,7 @@ func BenchmarkFiles(b *testing.B) {
 		b.Fatal(err)
 	}
 	for name, memory := range map[string]int64{"remembered": 0, "read": -1} {
-		source := openFiles(b, profilesrc.FilesConfig{Folder: folder, Memory: memory})
+		source := openFiles(b, profilesrc.FilesConfig{Folder: folder, Memory: memory, Now: later})
 		b.Run(name, func(b *testing.B) { benchmarkOpen(b, source, nameOf(b, "a.cfg")) })
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"path"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // smallFile is up to which size, in bytes, a file is read at once.
@@ -23,6 +24,8 @@ type FilesConfig struct {
 	// are still looked at each time, and read again if they have changed.
 	// Default: DefaultFilesMemory. Negative: nothing is.
 	Memory int64
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
 }
 
 // Files serves the regular files of a folder or of a file system. Nothing
@@ -36,7 +39,7 @@ type Files struct {
 
 // OpenFiles returns the source of a folder on disk. Close it after use.
 func OpenFiles(config FilesConfig) (*Files, error) {
-	small, err := newSmallFiles(config.Memory)
+	small, err := newSmallFiles(config.Memory, config.Now)
 	if err != nil {
 		return nil, err
 	}

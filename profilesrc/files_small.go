@@ -21,6 +21,7 @@ const settled = 2 * time.Second
 // one system call, where reading it takes four.
 type smallFiles struct {
 	entries *otter.Cache[string, *seenFile]
+	now     func() time.Time
 }
 
 // seenFile is a file as it was read. It doesn't change.
@@ -31,8 +32,11 @@ type seenFile struct {
 }
 
 // newSmallFiles returns nil if nothing is to be remembered.
-func newSmallFiles(memory int64) (*smallFiles, error) {
+func newSmallFiles(memory int64, now func() time.Time) (*smallFiles, error) {
 	setDefault(&memory, DefaultFilesMemory)
+	if now == nil {
+		now = time.Now
+	}
 	if memory < 0 {
 		return nil, nil
 	}
@@ -45,7 +49,7 @@ func newSmallFiles(memory int64) (*smallFiles, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a memory of files: %w", err)
 	}
-	return &smallFiles{entries}, nil
+	return &smallFiles{entries, now}, nil
 }
 
 // get returns the profile of a file that is as it was, or nil.
@@ -69,12 +73,20 @@ func (s *smallFiles) get(name string, root *os.Root) *Profile {
 
 // isStill reports whether a look at a file finds nothing that has changed.
 func (f *seenFile) isStill(info fs.FileInfo) bool {
-	return os.SameFile(f.info, info) && f.info.ModTime().Equal(info.ModTime()) && f.info.Size() == info.Size() && f.info.Mode() == info.Mode()
+	return os.SameFile(f.info, info) && f.info.Size() == info.Size() && f.info.Mode() == info.Mode() &&
+		f.info.ModTime().Equal(info.ModTime()) && changeTime(f.info).Equal(changeTime(info))
 }
 
 // put remembers a file, unless it has changed just now.
 func (s *smallFiles) put(name string, info fs.FileInfo, p *Profile, data []byte) {
-	if s == nil || time.Since(info.ModTime()) < settled {
+	if s == nil {
+		return
+	}
+	changed := info.ModTime()
+	if t := changeTime(info); t.After(changed) {
+		changed = t
+	}
+	if s.now().Sub(changed) < settled {
 		return
 	}
 	f := &seenFile{info: info, profile: *p, data: data}

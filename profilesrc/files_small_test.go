@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -14,6 +15,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/device-profile/caddy-device-profile/internal/testenv"
 	"github.com/device-profile/caddy-device-profile/profilesrc"
 )
 
@@ -36,11 +38,14 @@ func writeOld(file, content string, at time.Time) error {
 
 var longAgo = time.Unix(1_000_000_000, 0)
 
+// later is a clock by which files that were just written have settled.
+func later() time.Time { return time.Now().Add(time.Hour) }
+
 // Whatever happens to files, the source has what the disk has.
 func TestFilesFollowsTheDisk(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		folder := t.TempDir()
-		source := openFolder(t, folder)
+		source := openFiles(t, profilesrc.FilesConfig{Folder: folder, Now: later})
 		names := rapid.SampledFrom([]string{"a.cfg", "b.cfg"})
 		contents := rapid.StringN(0, 3, -1)
 		changes := 0
@@ -56,10 +61,9 @@ func TestFilesFollowsTheDisk(t *testing.T) {
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"write": func(rt *rapid.T) { fatal(writeOld(file(), contents.Draw(rt, "content"), next())) },
-			"now":   func(rt *rapid.T) { fatal(os.WriteFile(file(), []byte(contents.Draw(rt, "content")), 0o600)) },
 			"replace": func(rt *rapid.T) {
 				temporary := filepath.Join(folder, "temporary")
-				fatal(errors.Join(writeOld(temporary, contents.Draw(rt, "content"), longAgo), os.Rename(temporary, file())))
+				fatal(errors.Join(writeOld(temporary, contents.Draw(rt, "content"), next()), os.Rename(temporary, file())))
 			},
 			"remove": func(*rapid.T) { fatal(os.Remove(file())) },
 			"": func(rt *rapid.T) {
@@ -75,40 +79,103 @@ func TestFilesFollowsTheDisk(t *testing.T) {
 	})
 }
 
-// A change that a look at the file can't tell shows whether its content is
-// remembered.
+// isRemembered opens a file twice, and reports whether the second time gives the
+// very memory of the first.
+func isRemembered(t *testing.T, source profilesrc.Source, name string) bool {
+	t.Helper()
+	var opened [2]*profilesrc.Profile
+	for i := range opened {
+		var err error
+		if opened[i], err = source.Open(t.Context(), nameOf(t, name)); err != nil {
+			t.Fatal(err)
+		}
+		defer opened[i].Body.Close()
+	}
+	return sameMemory(opened[0], opened[1])
+}
+
+// sameMemory reports whether two profiles are in memory, at the same place.
+func sameMemory(a, b *profilesrc.Profile) bool {
+	return firstByte(a) != nil && firstByte(a) == firstByte(b)
+}
+
+func firstByte(p *profilesrc.Profile) *byte {
+	inMemory, ok := p.Body.(interface{ Peek(int) ([]byte, error) })
+	if !ok {
+		return nil
+	}
+	data, err := inMemory.Peek(1)
+	if err != nil {
+		return nil
+	}
+	return &data[0]
+}
+
 func TestFilesMemory(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		memory int64
-		at     time.Time
+		now    func() time.Time
+		at     time.Time // of its last modification
 		size   int
-		want   string
+		want   bool
 	}{
-		{"remembered", 0, longAgo, 8 << 10, "before"},
-		{"of the largest size", 0, longAgo, 64 << 10, "before"},
-		{"too large", 0, longAgo, 64<<10 + 1, "after"},
-		{"off", -1, longAgo, 8 << 10, "after"},
-		{"changed just now", 0, time.Now(), 8 << 10, "after"},
-		{"changed in the future", 0, time.Now().Add(time.Hour), 8 << 10, "after"},
+		{"remembered", 0, later, longAgo, 8 << 10, true},
+		{"of the largest size", 0, later, longAgo, 64 << 10, true},
+		{"too large", 0, later, longAgo, 64<<10 + 1, false},
+		{"off", -1, later, longAgo, 8 << 10, false},
+		{"changed just now", 0, nil, time.Now(), 8 << 10, false},
+		{"changed in the future", 0, later, time.Now().Add(2 * time.Hour), 8 << 10, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			folder := t.TempDir()
-			source := openFiles(t, profilesrc.FilesConfig{Folder: folder, Memory: tt.memory})
-			var got string
-			for _, word := range []string{"before", "after"} {
-				if err := writeOld(filepath.Join(folder, "a.cfg"), fmt.Sprintf("%-*s", tt.size, word), tt.at); err != nil {
-					t.Fatal(err)
-				}
-				var err error
-				if got, err = contentOf(t, source, "a.cfg"); err != nil {
-					t.Fatal(err)
-				}
+			source := openFiles(t, profilesrc.FilesConfig{Folder: folder, Memory: tt.memory, Now: tt.now})
+			if err := writeOld(filepath.Join(folder, "a.cfg"), strings.Repeat("x", tt.size), tt.at); err != nil {
+				t.Fatal(err)
 			}
-			if want := fmt.Sprintf("%-*s", tt.size, tt.want); got != want {
-				t.Errorf("got %.10q and so on, want %.10q", got, want)
+			if got := isRemembered(t, source, "a.cfg"); got != tt.want {
+				t.Errorf("remembered: %v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+// A change that leaves a file's size and modification time as they were is seen
+// all the same, and so is one of the owner.
+func TestFilesChangeTime(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("known on Linux only")
+	}
+	folder := t.TempDir()
+	file := filepath.Join(folder, "a.cfg")
+	source := openFiles(t, profilesrc.FilesConfig{Folder: folder, Now: later})
+	settle := func() { time.Sleep(20 * time.Millisecond) } // more than a tick of the kernel's clock
+	for _, content := range []string{"before", "middle", "finish"} {
+		if err := writeOld(file, content, longAgo); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := contentOf(t, source, "a.cfg"); err != nil || got != content {
+			t.Errorf("got %q, %v, want %q", got, err, content)
+		}
+		settle()
+	}
+	testenv.NeedRoot(t) // to give a file away
+	if !isRemembered(t, source, "a.cfg") {
+		t.Error("is not remembered")
+	}
+	before, err := source.Open(t.Context(), nameOf(t, "a.cfg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(file, 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	after, err := source.Open(t.Context(), nameOf(t, "a.cfg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sameMemory(before, after) {
+		t.Error("is not read again after it got another owner")
 	}
 }
 
@@ -117,43 +184,43 @@ func TestFilesMemory(t *testing.T) {
 func TestFilesMemoryIsBounded(t *testing.T) {
 	const size, room, files = 8 << 10, 10, 50
 	folder := t.TempDir()
-	source := openFiles(t, profilesrc.FilesConfig{Folder: folder, Memory: room * size})
-	write := func(word string) {
-		for i := range files {
-			if err := writeOld(filepath.Join(folder, fmt.Sprintf("%d.cfg", i)), fmt.Sprintf("%-*s", size, word), longAgo); err != nil {
-				t.Fatal(err)
-			}
+	source := openFiles(t, profilesrc.FilesConfig{Folder: folder, Memory: room * size, Now: later})
+	first := make(map[string]*byte)
+	for i := range files {
+		name := fmt.Sprintf("%d.cfg", i)
+		if err := writeOld(filepath.Join(folder, name), strings.Repeat("x", size), longAgo); err != nil {
+			t.Fatal(err)
 		}
+		profile, err := source.Open(t.Context(), nameOf(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		first[name] = firstByte(profile)
 	}
-	remembered := func() (n int) {
-		for i := range files {
-			got, err := contentOf(t, source, fmt.Sprintf("%d.cfg", i))
+	var remembered int
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		remembered = 0
+		for name, place := range first {
+			profile, err := source.Open(t.Context(), nameOf(t, name))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if strings.HasPrefix(got, "before") {
-				n++
+			if firstByte(profile) == place {
+				remembered++
 			}
 		}
-		return n
-	}
-	write("before")
-	remembered()
-	write("after")
-	var got int
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if got = remembered(); got < room {
+		if remembered < room {
 			return
 		}
 	}
-	t.Errorf("%d files of %d bytes are remembered in %d bytes", got, size, room*size)
+	t.Errorf("%d files of %d bytes are remembered in %d bytes", remembered, size, room*size)
 }
 
 // What is remembered is no way around what the folder's root forbids.
 func TestFilesMemoryStaysInside(t *testing.T) {
 	outside, folder := t.TempDir(), t.TempDir()
 	inside := filepath.Join(folder, "a.cfg")
-	source := openFolder(t, folder)
+	source := openFiles(t, profilesrc.FilesConfig{Folder: folder, Now: later})
 	if err := writeOld(inside, "inside", longAgo); err != nil {
 		t.Fatal(err)
 	}
