@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -55,16 +56,17 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 7, "how often each server is measured")
 	flag.IntVar(&o.visits, "visits", 300, "visits in a round, for each server and kind")
 	flag.IntVar(&o.storm, "storm", 0, "rather let this many phones come at once, and measure until all are served")
-	flag.StringVar(&o.only, "only", "", "the servers to measure, e.g. ours,caddy,nginx,apache; all that are there by default")
-	flag.StringVar(&o.kinds, "kinds", "", "the kinds of visits to measure, e.g. tls12,keepalive; all by default")
-	flag.StringVar(&o.fast, "fast", "", "a caddy program with this plugin, built in another way, to measure as `program`, too")
+	flag.StringVar(&o.only, "only", "", "the servers to measure, of "+strings.Join(serverNames, ",")+"; all that are there by default")
+	flag.StringVar(&o.kinds, "kinds", "", "the kinds of visits to measure, of "+strings.Join(kindNames(), ",")+"; all by default")
+	flag.StringVar(&o.fast, "fast", "", "measure, too, a caddy `program` with this plugin that was built in another way")
 	flag.StringVar(&o.jsonFile, "json", "", "write the figures to this `file`")
 	flag.StringVar(&o.svgFile, "svg", "", "draw them into this `file`")
 	flag.StringVar(&o.profiles, "pprof", "", "take a CPU profile of each kind of visit to each server in Go, into this `folder`")
 	flag.BoolVar(&o.quiet, "quiet", false, "let no server log its visits; by default all do")
 	flag.BoolVar(&o.floors, "floors", false, "measure, too, the least that Go's net/http and Caddy take for a visit")
 	flag.Parse()
-	if flag.NArg() > 0 || o.rounds < 1 || o.visits < 1 || o.storm < 0 {
+	if err := o.check(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -72,6 +74,33 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+// check refuses what makes no sense, rather than measure something else.
+func (o *options) check() error {
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	}
+	if o.rounds < 1 || o.visits < 1 || o.storm < 0 {
+		return errors.New("-rounds, -visits and -storm are above zero")
+	}
+	if o.storm > 0 && (o.kinds != "" || o.jsonFile != "" || o.svgFile != "" || o.profiles != "") {
+		return errors.New("-storm goes without -kinds, -json, -svg and -pprof")
+	}
+	return errors.Join(known("-only", o.only, serverNames), known("-kinds", o.kinds, kindNames()))
+}
+
+// known returns an error if a list on the command line names what there is not.
+func known(option, list string, names []string) error {
+	if list == "" {
+		return nil
+	}
+	for one := range strings.SplitSeq(list, ",") {
+		if !slices.Contains(names, strings.TrimSpace(one)) {
+			return fmt.Errorf("%s: there is no %q; there are %s", option, one, strings.Join(names, ", "))
+		}
+	}
+	return nil
 }
 
 func (o *options) run() (err error) {
@@ -97,7 +126,7 @@ func (o *options) run() (err error) {
 	peers, err := o.startPeers(f, back)
 	defer func() {
 		for _, p := range peers {
-			err = errors.Join(err, p.stopAll())
+			err = errors.Join(err, p.stop())
 		}
 	}()
 	if err != nil {
@@ -106,7 +135,7 @@ func (o *options) run() (err error) {
 	if o.storm > 0 {
 		return runStorm(ctx, f, peers, o.storm)
 	}
-	results, err := o.measure(ctx, f, peers)
+	results, err := o.measure(ctx, f, back, peers)
 	if err != nil {
 		return err
 	}

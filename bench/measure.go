@@ -31,8 +31,9 @@ type players struct {
 	resumed  atomic.Int64             // visits with an earlier session
 }
 
-// measure lets all kinds of visits happen to all servers, in turn.
-func (o *options) measure(ctx context.Context, f *fleet, peers []*peer) (*results, error) {
+// measure lets all kinds of visits happen to all servers, in turn, and then those
+// to inventories.
+func (o *options) measure(ctx context.Context, f *fleet, back *backEnds, peers []*peer) (*results, error) {
 	r := newResults(o, peers)
 	regulars, err := f.phones(max(o.visits, atOnce))
 	if err != nil {
@@ -42,7 +43,7 @@ func (o *options) measure(ctx context.Context, f *fleet, peers []*peer) (*result
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, o.rounds)
 		for i := range kinds {
 			k := &kinds[i]
-			if !wanted(o.kinds, k.name) {
+			if k.rows > 0 || !wanted(o.kinds, k.name) {
 				continue
 			}
 			phones := regulars
@@ -68,12 +69,16 @@ func (o *options) measure(ctx context.Context, f *fleet, peers []*peer) (*result
 			}
 		}
 	}
-	return r, r.addMemory()
+	for _, p := range peers {
+		if err := r.addMemory(p); err != nil {
+			return nil, err
+		}
+	}
+	return r, o.measureInventories(ctx, f, back, peers, regulars, r)
 }
 
 // playRound measures a round of visits.
 func playRound(p *peer, k *kind, phones []*phone, visits int) (s sample, err error) {
-	p = p.serving(k)
 	players, err := newPlayers(p.address, k, phones, visits)
 	defer func() { err = errors.Join(err, players.leave()) }()
 	if err != nil {

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -27,45 +25,43 @@ type peer struct {
 	admin       string
 	pprof       bool // at its admin address
 	can         func(*kind) bool
-	// twins are the same server with an inventory, by its rows: processes of
-	// their own, as a large inventory makes the garbage collector run less often.
-	twins map[int]*peer
-	rows  int // of its inventory, 0 without one
+	rows        int // of its inventory, 0 without one
+	command     func(*peer, *strings.Replacer) (*exec.Cmd, error)
 }
 
-// serving returns the server that visits of a kind go to.
-func (p *peer) serving(k *kind) *peer {
-	if k.rows == 0 {
-		return p
+// serverNames are what the servers are called on the command line. Others have
+// flags of their own.
+var serverNames = []string{"ours", "caddy", "nginx", "apache"}
+
+// candidates are all servers that can be measured.
+func (o *options) candidates() []*peer {
+	all := func(*kind) bool { return true }
+	peers := []*peer{
+		{name: "ours", title: "device_profile", ours: true, pprof: true, can: all, command: o.ownCaddy(ourConfig)},
+		{name: "caddy", title: "stock Caddy", pprof: true, can: func(k *kind) bool { return plain(k) || k.host == httpSite }, command: o.ownCaddy(stockConfig)},
+		{name: "nginx", title: "nginx", can: func(k *kind) bool { return !k.tftp && k.rows == 0 }, command: o.nginx},
+		{name: "apache", title: "Apache", can: func(k *kind) bool { return plain(k) || k.legacy }, command: o.apache},
 	}
-	return p.twins[k.rows]
+	peers = slices.DeleteFunc(peers, func(p *peer) bool { return !wanted(o.only, p.name) })
+	if o.fast != "" {
+		fast := &peer{name: "fast", title: "device_profile, fast build", ours: true, pprof: true, can: all, command: o.fastCaddy}
+		place := slices.IndexFunc(peers, func(p *peer) bool { return p.ours }) + 1
+		peers = slices.Insert(peers, place, fast)
+	}
+	if o.floors {
+		peers = append(peers,
+			&peer{name: "floor", title: "least in Caddy", pprof: true, can: ownProfile, command: o.ownCaddy(floorConfig)},
+			&peer{name: "nethttp", title: "least in net/http", pprof: true, can: ownProfile, command: o.goFloor})
+	}
+	return peers
 }
 
 // startPeers starts our server and all others that are installed. Those that
 // run are returned even with an error.
 func (o *options) startPeers(f *fleet, back *backEnds) ([]*peer, error) {
-	candidates := []struct {
-		peer
-		start func(*peer, *strings.Replacer) (*exec.Cmd, error)
-	}{
-		{peer{name: "ours", title: "device_profile", ours: true, pprof: true, can: func(*kind) bool { return true }}, o.ownCaddy(ourConfig)},
-		{peer{name: "fast", title: "device_profile, fast build", ours: true, pprof: true, can: func(*kind) bool { return true }}, o.fastCaddy},
-		{peer{name: "caddy", title: "stock Caddy", pprof: true, can: func(k *kind) bool { return plain(k) || k.host == httpSite }}, o.ownCaddy(stockConfig)},
-		{peer{name: "nginx", title: "nginx", can: func(k *kind) bool { return !k.tftp && k.rows == 0 }}, o.nginx},
-		{peer{name: "apache", title: "Apache", can: func(k *kind) bool { return plain(k) || k.legacy }}, o.apache},
-		{peer{name: "floor", title: "least in Caddy", pprof: true, can: ownProfile}, o.ownCaddy(floorConfig)},
-		{peer{name: "nethttp", title: "least in net/http", pprof: true, can: ownProfile}, o.goFloor},
-	}
 	var peers []*peer
-	for _, c := range candidates {
-		if !wanted(o.only, c.name) || c.name == "fast" && o.fast == "" || (c.name == "floor" || c.name == "nethttp") && !o.floors {
-			continue
-		}
-		p := &c.peer
-		err := o.start(f, back, p, c.start)
-		if err == nil && p.ours && o.storm == 0 {
-			err = o.startTwins(f, back, p, c.start)
-		}
+	for _, p := range o.candidates() {
+		err := o.start(f, back, p)
 		if errors.Is(err, exec.ErrNotFound) {
 			fmt.Fprintf(os.Stderr, "%s is not installed\n", p.title)
 			continue
@@ -78,47 +74,12 @@ func (o *options) startPeers(f *fleet, back *backEnds) ([]*peer, error) {
 		}
 	}
 	if len(peers) == 0 {
-		return nil, fmt.Errorf("-only %s: there is no such server", o.only)
+		return nil, errors.New("none of the servers is installed")
 	}
 	return peers, nil
 }
 
-// startTwins starts the server again for each inventory that is to be measured.
-func (o *options) startTwins(f *fleet, back *backEnds, p *peer, command func(*peer, *strings.Replacer) (*exec.Cmd, error)) error {
-	p.twins = make(map[int]*peer)
-	for _, k := range kinds {
-		if k.rows == 0 || !wanted(o.kinds, k.name) {
-			continue
-		}
-		if err := f.inventory(k.rows); err != nil {
-			return err
-		}
-		twin := &peer{name: fmt.Sprintf("%s-%d", p.name, k.rows), title: p.title + strings.TrimPrefix(k.title, "keep-alive"), ours: true, pprof: true, rows: k.rows}
-		err := o.start(f, back, twin, command)
-		if twin.process != nil {
-			p.twins[k.rows] = twin
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", k.title, err)
-		}
-	}
-	return nil
-}
-
-func (p *peer) sortedTwins() []*peer {
-	return slices.SortedFunc(maps.Values(p.twins), func(a, b *peer) int { return cmp.Compare(a.rows, b.rows) })
-}
-
-// stopAll stops the server and its twins.
-func (p *peer) stopAll() error {
-	err := p.stop()
-	for _, twin := range p.twins {
-		err = errors.Join(err, twin.stop())
-	}
-	return err
-}
-
-func (o *options) start(f *fleet, back *backEnds, p *peer, command func(*peer, *strings.Replacer) (*exec.Cmd, error)) error {
+func (o *options) start(f *fleet, back *backEnds, p *peer) error {
 	port, err := lab.FreePort()
 	if err != nil {
 		return err
@@ -136,7 +97,7 @@ func (o *options) start(f *fleet, back *backEnds, p *peer, command func(*peer, *
 	if p.rows > 0 {
 		inventory = fmt.Sprintf("devices %q", filepath.Join(f.dir, inventoryFile(p.rows)))
 	}
-	cmd, err := command(p, strings.NewReplacer("DIR", f.dir, "NAME", p.name, "VERBOSITY", level, "PORT", strconv.Itoa(port),
+	cmd, err := p.command(p, strings.NewReplacer("DIR", f.dir, "NAME", p.name, "VERBOSITY", level, "PORT", strconv.Itoa(port),
 		"ADMIN", strconv.Itoa(admin), "HTTP", back.http, "TFTP", back.tftp, "INVENTORY", inventory))
 	if err != nil {
 		return err

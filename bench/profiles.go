@@ -16,12 +16,9 @@ const profileSeconds = 5
 // takeProfiles writes a CPU profile of each server that is in Go for each kind of
 // visit, which are played for as long as that takes.
 func (o *options) takeProfiles(f *fleet, peers []*peer) error {
-	if err := os.MkdirAll(o.profiles, 0o755); err != nil {
-		return err
-	}
 	for _, p := range peers {
 		for i := range kinds {
-			if k := &kinds[i]; p.pprof && wanted(o.kinds, k.name) && p.can(k) {
+			if k := &kinds[i]; p.pprof && k.rows == 0 && wanted(o.kinds, k.name) && p.can(k) {
 				if err := o.takeProfile(f, p, k); err != nil {
 					return fmt.Errorf("profiling %s: %s: %w", p.title, k.title, err)
 				}
@@ -32,6 +29,9 @@ func (o *options) takeProfiles(f *fleet, peers []*peer) error {
 }
 
 func (o *options) takeProfile(f *fleet, p *peer, k *kind) (err error) {
+	if err := os.MkdirAll(o.profiles, 0o755); err != nil {
+		return err
+	}
 	n := k.count(o.visits)
 	if k.fresh {
 		n = 500 * profileSeconds // about as many as can come
@@ -40,15 +40,14 @@ func (o *options) takeProfile(f *fleet, p *peer, k *kind) (err error) {
 	if err != nil {
 		return err
 	}
-	server := p.serving(k)
-	players, err := newPlayers(server.address, k, phones, n)
+	players, err := newPlayers(p.address, k, phones, n)
 	defer func() { err = errors.Join(err, players.leave()) }()
 	if err != nil {
 		return err
 	}
 	done := make(chan error, 1)
 	go func() {
-		done <- download(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", server.admin, profileSeconds), filepath.Join(o.profiles, p.name+"-"+k.name+".pprof"))
+		done <- download(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.admin, profileSeconds), filepath.Join(o.profiles, p.name+"-"+k.name+".pprof"))
 	}()
 	for {
 		if err := players.play(); err != nil {

@@ -25,18 +25,11 @@ type memory struct {
 	Bytes  int64  `json:"peak_bytes"`
 }
 
-// addMemory asks the servers what they had at their peaks.
-func (r *results) addMemory() error {
-	for _, p := range r.peers {
-		for _, server := range append([]*peer{p}, p.sortedTwins()...) {
-			peak, err := server.peakMemory()
-			if err != nil {
-				return err
-			}
-			r.memory = append(r.memory, memory{server.title, peak})
-		}
-	}
-	return nil
+// addMemory asks a server what it had at its peak.
+func (r *results) addMemory(p *peer) error {
+	peak, err := p.peakMemory()
+	r.memory = append(r.memory, memory{p.title, peak})
+	return err
 }
 
 func newResults(o *options, peers []*peer) *results {
@@ -117,7 +110,7 @@ func (r *results) markdown(w io.Writer) {
 		}
 		fmt.Fprintf(w, "| %s |\n", strings.Join(row, " | "))
 	}
-	fmt.Fprintf(w, "\nCPU time of the server for each visit in µs, medians of %d rounds of %d visits; ratios are medians of the rounds' ratios.\n", r.rounds, r.visits)
+	fmt.Fprintf(w, "\nCPU time of the server for each visit in µs, medians of %d rounds of %d visits (keep-alive: more); ratios are medians of the rounds' ratios.\n", r.rounds, r.visits)
 	fmt.Fprintf(w, "%s, %d CPUs, %s.\n", cpuModel(), runtime.NumCPU(), runtime.Version())
 	fmt.Fprintf(w, "\n| server | peak memory, MB |\n| --- | --- |\n")
 	for _, m := range r.memory {

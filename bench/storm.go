@@ -19,7 +19,7 @@ func runStorm(ctx context.Context, f *fleet, peers []*peer, n int) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("| %d phones, %d at once | all served after | visits/s | errors | CPU s | peak memory |\n| --- | --- | --- | --- | --- | --- |\n", n, stormAtOnce)
+	fmt.Printf("| %d phones, %d at once | all served after | visits/s | errors | CPU s | peak memory |\n| --- | --- | --- | --- | --- | --- |\n", n, min(n, stormAtOnce))
 	for _, p := range peers {
 		before, err := p.cpu()
 		if err != nil {

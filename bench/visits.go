@@ -52,6 +52,13 @@ var kinds = []kind{
 	{name: "inventory-1M", title: "keep-alive, inventory of 1,000,000", version: tls.VersionTLS12, ciphers: gcm, share: 10, rows: 1_000_000},
 }
 
+func kindNames() (names []string) {
+	for _, k := range kinds {
+		names = append(names, k.name)
+	}
+	return names
+}
+
 // plain are visits of modern phones for profiles in files, without an inventory.
 func plain(k *kind) bool { return !k.legacy && k.host == "" && k.rows == 0 }
 
