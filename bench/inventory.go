@@ -35,7 +35,7 @@ func (o *options) measureInventories(ctx context.Context, f *fleet, back *backEn
 
 func (o *options) measureInventory(ctx context.Context, f *fleet, back *backEnds, p *peer, phones []*phone, k *kind, r *results) (err error) {
 	twin := &peer{name: fmt.Sprintf("%s-%d", p.name, k.rows), title: p.title + strings.TrimPrefix(k.title, "keep-alive"), rows: k.rows, command: p.command}
-	err = o.start(f, back, twin)
+	err = o.start(f, back, twin, phones)
 	if twin.process != nil {
 		defer func() { err = errors.Join(err, twin.stop()) }()
 	}
@@ -52,10 +52,8 @@ func (o *options) measureInventory(ctx context.Context, f *fleet, back *backEnds
 		}
 		r.add(k, p, s)
 	}
-	if o.profiles != "" {
-		if err := o.takeProfile(f, twin, k); err != nil {
-			return err
-		}
+	if err := r.addMemory(twin); err != nil || o.profiles == "" {
+		return err
 	}
-	return r.addMemory(twin)
+	return o.takeProfile(twin, k, phones, k.count(o.visits))
 }

@@ -61,7 +61,11 @@ func (o *options) candidates() []*peer {
 func (o *options) startPeers(f *fleet, back *backEnds) ([]*peer, error) {
 	var peers []*peer
 	for _, p := range o.candidates() {
-		err := o.start(f, back, p)
+		phones, err := f.phones(2)
+		if err != nil {
+			return peers, err
+		}
+		err = o.start(f, back, p, phones)
 		if errors.Is(err, exec.ErrNotFound) {
 			fmt.Fprintf(os.Stderr, "%s is not installed\n", p.title)
 			continue
@@ -79,7 +83,8 @@ func (o *options) startPeers(f *fleet, back *backEnds) ([]*peer, error) {
 	return peers, nil
 }
 
-func (o *options) start(f *fleet, back *backEnds, p *peer) error {
+// start starts a server, and checks it with two phones.
+func (o *options) start(f *fleet, back *backEnds, p *peer, phones []*phone) error {
 	port, err := lab.FreePort()
 	if err != nil {
 		return err
@@ -105,16 +110,12 @@ func (o *options) start(f *fleet, back *backEnds, p *peer) error {
 	if p.process, err = startProcess(cmd, filepath.Join(f.dir, p.name+".out"), p.address); err != nil {
 		return err
 	}
-	return p.check(f)
+	return p.check(phones)
 }
 
 // check holds that the server gives a phone its own profile and not another's:
 // one that doesn't is not comparable.
-func (p *peer) check(f *fleet) error {
-	phones, err := f.phones(2)
-	if err != nil {
-		return err
-	}
+func (p *peer) check(phones []*phone) error {
 	k := &kinds[0]
 	c, err := connect(p.address, k, phones[0], nil)
 	if err != nil {

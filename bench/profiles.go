@@ -19,7 +19,15 @@ func (o *options) takeProfiles(f *fleet, peers []*peer) error {
 	for _, p := range peers {
 		for i := range kinds {
 			if k := &kinds[i]; p.pprof && k.rows == 0 && wanted(o.kinds, k.name) && p.can(k) {
-				if err := o.takeProfile(f, p, k); err != nil {
+				n := k.count(o.visits)
+				if k.fresh {
+					n = 500 * profileSeconds // about as many as can come
+				}
+				phones, err := f.phones(max(n, atOnce))
+				if err == nil {
+					err = o.takeProfile(p, k, phones, n)
+				}
+				if err != nil {
 					return fmt.Errorf("profiling %s: %s: %w", p.title, k.title, err)
 				}
 			}
@@ -28,16 +36,9 @@ func (o *options) takeProfiles(f *fleet, peers []*peer) error {
 	return nil
 }
 
-func (o *options) takeProfile(f *fleet, p *peer, k *kind) (err error) {
+// takeProfile plays n visits again and again while a CPU profile is taken.
+func (o *options) takeProfile(p *peer, k *kind, phones []*phone, n int) (err error) {
 	if err := os.MkdirAll(o.profiles, 0o755); err != nil {
-		return err
-	}
-	n := k.count(o.visits)
-	if k.fresh {
-		n = 500 * profileSeconds // about as many as can come
-	}
-	phones, err := f.phones(max(n, atOnce))
-	if err != nil {
 		return err
 	}
 	players, err := newPlayers(p.address, k, phones, n)

@@ -4,10 +4,12 @@ package opensslrsa
 
 import (
 	"crypto"
+	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
 	"io"
 	"math/big"
+	"runtime"
 	"sync"
 
 	"github.com/golang-fips/openssl/v2"
@@ -34,6 +36,10 @@ type key struct {
 	openssl *openssl.PrivateKeyRSA
 }
 
+// slots bounds how many signatures are made at once. More would gain nothing, but
+// each call into C that waits for a processor holds a thread of its own.
+var slots = make(chan struct{}, runtime.GOMAXPROCS(0))
+
 func newKey(k *rsa.PrivateKey) (crypto.Signer, error) {
 	if len(k.Primes) != 2 {
 		return nil, fmt.Errorf("the key has %d primes, not 2", len(k.Primes))
@@ -49,7 +55,22 @@ func newKey(k *rsa.PrivateKey) (crypto.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("OpenSSL does not take the key: %w", err)
 	}
-	return &key{k, inC}, nil
+	signer := &key{k, inC}
+	if err := signer.try(); err != nil {
+		return nil, fmt.Errorf("OpenSSL does not sign with the key: %w", err)
+	}
+	return signer, nil
+}
+
+// try makes a signature of each kind. OpenSSL may be set up to take keys that it
+// doesn't sign with.
+func (k *key) try() error {
+	digest := make([]byte, crypto.SHA256.Size())
+	_, err := k.Sign(rand.Reader, digest, crypto.SHA256)
+	if err == nil {
+		_, err = k.Sign(rand.Reader, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256})
+	}
+	return err
 }
 
 // Sign signs a digest with SHA-2. Others, which TLS before 1.2 needs, are left to
@@ -57,6 +78,8 @@ func newKey(k *rsa.PrivateKey) (crypto.Signer, error) {
 func (k *key) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	switch hash := opts.HashFunc(); hash {
 	case crypto.SHA256, crypto.SHA384, crypto.SHA512:
+		slots <- struct{}{}
+		defer func() { <-slots }()
 		if pss, ok := opts.(*rsa.PSSOptions); ok {
 			return openssl.SignRSAPSS(k.openssl, hash, digest, pss.SaltLength)
 		}

@@ -18,9 +18,9 @@ const (
 	probeAfter = 5 * time.Second
 )
 
-// errAnswered is ErrUnavailable of a source that said so at once. Nobody has
+// errNotThisOne is ErrUnavailable of a source that said so at once. Nobody has
 // waited for it, and other profiles may well be there.
-var errAnswered = fmt.Errorf("%w, says the server", ErrUnavailable)
+var errNotThisOne = fmt.Errorf("%w for this profile", ErrUnavailable)
 
 // Observer is told what sources do. Functions that are nil are not called.
 type Observer struct {
@@ -56,7 +56,7 @@ func NewBreaker(name string, source Source, observe Observer) *Breaker {
 
 // answered reports whether a source has answered, be it with an error.
 func answered(err error) bool {
-	return !errors.Is(err, ErrUnavailable) || errors.Is(err, errAnswered)
+	return !errors.Is(err, ErrUnavailable) || errors.Is(err, errNotThisOne)
 }
 
 func (b *Breaker) changed(_ string, from, to gobreaker.State) {

@@ -35,19 +35,23 @@ type Files struct {
 	fsys  fs.FS       // nil for a folder
 	root  *os.Root    // nil for a file system
 	small *smallFiles // nil if none are remembered
+	now   func() time.Time
 }
 
 // OpenFiles returns the source of a folder on disk. Close it after use.
 func OpenFiles(config FilesConfig) (*Files, error) {
-	small, err := newSmallFiles(config.Memory, config.Now)
+	small, err := newSmallFiles(config.Memory)
 	if err != nil {
 		return nil, err
+	}
+	if config.Now == nil {
+		config.Now = time.Now
 	}
 	root, err := os.OpenRoot(config.Folder)
 	if err != nil {
 		return nil, fmt.Errorf("opening the profile folder: %w", err)
 	}
-	return &Files{label: "files", root: root, small: small}, nil
+	return &Files{label: "files", root: root, small: small, now: config.Now}, nil
 }
 
 // NewFilesFS returns the source of a folder within a file system; folder "" is
@@ -67,7 +71,7 @@ func NewFilesFS(name string, fsys fs.FS, folder string) (*Files, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("file system %s: %s is no folder", name, folder)
 	}
-	return &Files{label: "files:" + name, fsys: fsys}, nil
+	return &Files{label: "files:" + name, fsys: fsys, now: time.Now}, nil
 }
 
 // String returns the source's name for logs.
@@ -102,6 +106,7 @@ func (f *Files) Open(ctx context.Context, req Request) (*Profile, error) {
 	if err != nil {
 		return nil, f.fault(req, err)
 	}
+	looked := f.now()
 	info, err := file.Stat()
 	if err != nil {
 		file.Close()
@@ -130,7 +135,7 @@ func (f *Files) Open(ctx context.Context, req Request) (*Profile, error) {
 		return nil, f.fault(req, err)
 	}
 	p.Body = newMemory(data)
-	f.small.put(name, info, p, data)
+	f.small.put(name, &seenFile{info: info, profile: *p, data: data}, looked)
 	return p, nil
 }
 
@@ -139,13 +144,14 @@ func (f *Files) knows(req Request, p *Profile) bool {
 	return req.Known != nil && req.Known.Source == f.label && p.ETag != "" && req.Known.ETag == p.ETag
 }
 
-// readWhole reads a file at once. One that has become shorter since it was opened
-// is no profile: a phone would take the half for the whole.
+// readWhole reads a file at once. One that can't be read to its end now, perhaps
+// because it is being written, is no profile: a phone would take the half for the
+// whole.
 func readWhole(p *Profile) ([]byte, error) {
 	defer p.Body.Close()
 	data := make([]byte, p.Size)
 	if _, err := io.ReadFull(p.Body, data); err != nil {
-		return nil, fmt.Errorf("reading %d bytes: %w", p.Size, err)
+		return nil, fmt.Errorf("reading %d bytes: %w: %w", p.Size, errNotThisOne, err)
 	}
 	return data, nil
 }

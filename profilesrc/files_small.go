@@ -18,10 +18,9 @@ const settled = 2 * time.Second
 
 // smallFiles remembers small files, those that are asked for most. What is
 // remembered counts for as long as a look at the file finds it unchanged: that is
-// one system call, where reading it takes four.
+// one system call for a file in the folder itself, where reading it takes four.
 type smallFiles struct {
 	entries *otter.Cache[string, *seenFile]
-	now     func() time.Time
 }
 
 // seenFile is a file as it was read. It doesn't change.
@@ -32,11 +31,8 @@ type seenFile struct {
 }
 
 // newSmallFiles returns nil if nothing is to be remembered.
-func newSmallFiles(memory int64, now func() time.Time) (*smallFiles, error) {
+func newSmallFiles(memory int64) (*smallFiles, error) {
 	setDefault(&memory, DefaultFilesMemory)
-	if now == nil {
-		now = time.Now
-	}
 	if memory < 0 {
 		return nil, nil
 	}
@@ -49,7 +45,7 @@ func newSmallFiles(memory int64, now func() time.Time) (*smallFiles, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a memory of files: %w", err)
 	}
-	return &smallFiles{entries, now}, nil
+	return &smallFiles{entries}, nil
 }
 
 // get returns the profile of a file that is as it was, or nil.
@@ -77,19 +73,18 @@ func (f *seenFile) isStill(info fs.FileInfo) bool {
 		f.info.ModTime().Equal(info.ModTime()) && changeTime(f.info).Equal(changeTime(info))
 }
 
-// put remembers a file, unless it has changed just now.
-func (s *smallFiles) put(name string, info fs.FileInfo, p *Profile, data []byte) {
+// put remembers a file, unless it had changed just before somebody looked at it.
+func (s *smallFiles) put(name string, f *seenFile, looked time.Time) {
 	if s == nil {
 		return
 	}
-	changed := info.ModTime()
-	if t := changeTime(info); t.After(changed) {
+	changed := f.info.ModTime()
+	if t := changeTime(f.info); t.After(changed) {
 		changed = t
 	}
-	if s.now().Sub(changed) < settled {
+	if looked.Sub(changed) < settled {
 		return
 	}
-	f := &seenFile{info: info, profile: *p, data: data}
 	f.profile.Body = nil
 	s.entries.Set(name, f)
 }

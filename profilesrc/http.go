@@ -220,7 +220,7 @@ func checkStatus(resp *http.Response, req Request) error {
 	case status == http.StatusNotFound, status == http.StatusGone:
 		return fmt.Errorf("answered %s: %w", resp.Status, fs.ErrNotExist)
 	case status >= 500, status == http.StatusRequestTimeout, status == http.StatusTooEarly, status == http.StatusTooManyRequests:
-		return fmt.Errorf("answered %s: %w", resp.Status, errAnswered)
+		return fmt.Errorf("answered %s: %w", resp.Status, errNotThisOne)
 	default:
 		return fmt.Errorf("answered %s", resp.Status)
 	}

@@ -99,6 +99,9 @@ func TestBuild(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if os.Getenv("CI") != "true" && strings.Contains(string(log), "other RSA can't be used") {
+				t.Skip("there is no OpenSSL 3 here")
+			}
 			if got, want := strings.Contains(string(log), `"rsa":"OpenSSL 3.`), slices.Contains(r.modules, "opensslrsa"); got != want {
 				t.Errorf("OpenSSL signs: %v, want %v", got, want)
 			}
