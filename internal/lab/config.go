@@ -4,16 +4,29 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 )
 
-// FreePort returns a loopback port that was free a moment ago.
+// given are the ports that FreePort has returned.
+var given sync.Map
+
+// FreePort returns a loopback port that was free a moment ago, and never the same
+// twice: servers that share a port would take each other's connections, as Caddy
+// lets them.
 func FreePort() (int, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	for {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return 0, err
+		}
+		port := ln.Addr().(*net.TCPAddr).Port
+		if err := ln.Close(); err != nil {
+			return 0, err
+		}
+		if _, again := given.LoadOrStore(port, true); !again {
+			return port, nil
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port, nil
 }
 
 // Caddyfile returns the config that the lab's server runs with. Its error page
