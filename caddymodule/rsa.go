@@ -24,8 +24,7 @@ var loadRSA func() (*RSA, error)
 
 // UseRSA makes phones' sites sign with an implementation of RSA that a build
 // brings with it. It is for init functions. load is called when a config with
-// such sites starts; while it returns an error, Go's own RSA signs, which the log
-// says.
+// such sites starts; while it returns an error, crypto/rsa signs, which the log says.
 func UseRSA(load func() (*RSA, error)) { loadRSA = load }
 
 // maxSiteKeys is for how many sites' keys signers are remembered.

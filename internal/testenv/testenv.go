@@ -16,7 +16,7 @@ func Need(t testing.TB, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err != nil {
-		lacking(t, program+" is not installed")
+		Lacking(t, program+" is not installed")
 	}
 	return path
 }
@@ -32,7 +32,7 @@ func NeedKind(t testing.TB, program, kind string) string {
 			return path
 		}
 	}
-	lacking(t, program+" of "+kind+" is not installed")
+	Lacking(t, program+" of "+kind+" is not installed")
 	return ""
 }
 
@@ -40,11 +40,12 @@ func NeedKind(t testing.TB, program, kind string) string {
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		lacking(t, "not run as root")
+		Lacking(t, "not run as root")
 	}
 }
 
-func lacking(t testing.TB, what string) {
+// Lacking skips the test for want of something, but fails it where CI=true.
+func Lacking(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatal(what)
